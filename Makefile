@@ -1,0 +1,76 @@
+# `make book` and `make test` set up everything that they need but a browser.
+PYTHON ?= python3
+BIN := .venv/bin
+NB := $(BIN)/python book/tools/notebooks.py
+SITE := _build/html
+export ONLY FORCE FULL DEVICE PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help book serve notebooks repo clean test check lint unit contract nbval site site-stage
+
+help:  ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-10s%s\n", n, $$0}'
+
+.venv/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"Python {v[0]}.{v[1]} is not supported: set PYTHON to 3.11, 3.12 or 3.13")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned packages into .venv (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --no-deps
+	@touch $@
+
+book: .venv/.ready notebooks  ## execute stale chapters, render the site, say where it is
+	@$(BIN)/python book/tools/render.py
+
+serve: book  ## serve the site and render it again on change
+	@$(BIN)/python book/tools/render.py --serve
+
+notebooks: .venv/.ready  ## execute stale chapters; ONLY=name FORCE=1 FULL=1 DEVICE=cuda
+	@$(NB)
+
+repo: .venv/.ready  ## set the repository's address everywhere: URL=... [SITE_URL=...]
+	@$(BIN)/python book/tools/render.py --repository "$(URL)" --address "$(SITE_URL)"
+	@$(NB)
+
+clean:  ## remove what was built, but not .venv
+	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A stage runs a command into a log and prints one line: its last one, or all if red.
+define stage
+@mkdir -p _build/logs; begin=$$(date +%s); \
+if ($(2)) > _build/logs/$(1).log 2>&1; then \
+  printf '\033[32m%-9s ok    \033[0m %4ds  %s\n' $(1) $$(( $$(date +%s) - begin )) "$$(tail -n 1 _build/logs/$(1).log)"; \
+else cat _build/logs/$(1).log; \
+  printf '\033[31m%-9s FAILED\033[0m %4ds  see _build/logs/$(1).log\n' $(1) $$(( $$(date +%s) - begin )); exit 1; fi
+endef
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test: book  ## all stages: lint, unit, contract, nbval, site
+	@$(MAKE) --no-print-directory lint unit contract nbval site
+
+check: .venv/.ready  ## the quick loop: lint, unit, contract
+	@$(MAKE) --no-print-directory lint unit contract
+
+lint: .venv/.ready
+	$(call stage,lint,$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check . && $(BIN)/mypy --no-incremental && $(BIN)/codespell && echo "ruff, mypy and codespell are clean")
+
+unit: .venv/.ready
+	$(call stage,unit,$(PYTEST) tests --ignore=tests/test_chapters.py --ignore=tests/test_site.py && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+
+contract: .venv/.ready
+	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
+
+nbval: .venv/.ready
+	$(call stage,nbval,$(PYTEST) --nbval chapters)
+
+site: .venv/.ready
+	@if command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null; then \
+	  $(MAKE) --no-print-directory site-stage; \
+	elif [ "$$CI" = true ]; then echo "site: FAILED: no browser; install the package chromium"; exit 1; \
+	else echo "site: skipped: install the package chromium to run it"; fi
+
+site-stage: .venv/.browser
+	$(call stage,site,$(BIN)/python book/tools/render.py && $(BIN)/python -m pytest -q tests/test_site.py)
+
+.venv/.browser: .venv/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	@touch $@

@@ -1,0 +1,11 @@
+"""What a page of the book needs: figures, checked claims, notebook set-up.
+
+This package knows no reinforcement learning. It draws on matplotlib and
+IPython, and imports torch only where the caller asks for a device.
+"""
+
+from rlbook_utils.page import claims, plotting
+from rlbook_utils.page.plotting import figure
+from rlbook_utils.page.setup import setup
+
+__all__ = ["claims", "figure", "plotting", "setup"]
