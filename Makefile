@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
-export ONLY FORCE FULL DEVICE PYTHONDONTWRITEBYTECODE := 1
+export ONLY FORCE FULL DEVICE THEME PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help book serve notebooks repo clean test check lint unit contract nbval site site-stage
+.PHONY: help book serve notebooks figures repo clean test check lint unit contract nbval site site-stage
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-10s%s\n", n, $$0}'
@@ -26,6 +26,9 @@ serve: book  ## serve the site and render it again on change
 
 notebooks: .venv/.ready  ## execute stale chapters; ONLY=name FORCE=1 FULL=1 DEVICE=cuda
 	@$(NB)
+
+figures: .venv/.ready  ## write every figure as SVG, PDF, PNG and CSV; ONLY=name THEME=dark
+	@$(BIN)/python book/tools/figures.py
 
 repo: .venv/.ready  ## set the repository's address everywhere: URL=... [SITE_URL=...]
 	@$(BIN)/python book/tools/render.py --repository "$(URL)" --address "$(SITE_URL)"

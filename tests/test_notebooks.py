@@ -243,6 +243,34 @@ def test_no_environment_or_time_is_in_a_notebook(made):
             assert "execution" not in cell["metadata"]
 
 
+def test_figures_are_written_with_their_data(toy):
+    done = toy.command("book/tools/figures.py", ONLY="one", THEME="dark")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = toy.root / "_build/figures/one"
+    assert {path.suffix for path in folder.iterdir()} == {
+        ".svg",
+        ".pdf",
+        ".png",
+        ".csv",
+    }
+    assert (folder / "one.csv").read_text() == "y\n0\n4\n"
+    svg = (folder / "one.svg").read_text()
+    assert "#7b9bee" in svg and "#1b5fc1" not in svg and "var(" not in svg
+    assert (folder / "one.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (dict(THEME="sepia"), "unknown theme 'sepia': choose light or dark"),
+        (dict(ONLY="three"), "unknown chapter 'three': known are one, two"),
+    ],
+)
+def test_figures_refuse_bad_arguments(toy, env, message):
+    done = toy.command("book/tools/figures.py", **env)
+    assert done.returncode == 1 and done.stderr.strip() == f"error: {message}"
+
+
 # ------------------------------------------------- faults that a stage must see
 
 

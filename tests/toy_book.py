@@ -177,7 +177,7 @@ class ToyBook:
         clean = {
             k: v
             for k, v in os.environ.items()
-            if k not in ("ONLY", "FORCE", "FULL", "DEVICE", "RLBOOK_DEVICE")
+            if k not in ("ONLY", "FORCE", "FULL", "DEVICE", "THEME", "RLBOOK_DEVICE")
             and not k.startswith("PYTEST")
         }
         return {**clean, "PYTHONPATH": str(self.root), **env}

@@ -16,13 +16,14 @@ from typing import Any
 import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxRole
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import convert
 
 VERSION = "1"
+STYLES = ("tokens.css", "theme.css", "components.css")
 
 
 def swap_in_text(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -38,15 +39,28 @@ def swap_in_text(app: Sphinx, docname: str, source: list[str]) -> None:
         raise convert.TextError(
             text.path, 1, "its notebook is stale: run make notebooks"
         )
+    cells = []
     for cell, written in zip(notebook.cells, text.cells, strict=True):
-        if written.kind == "markdown":
-            cell.source = written.source
-        else:
-            cell.source = written.source
-            cell.outputs = [
-                shown for output in cell.outputs for shown in _shown(output)
-            ]
+        cell.source = written.source
+        cells.append(cell)
+        if written.kind == "code":
+            shown = [shown for output in cell.outputs for shown in _shown(output)]
+            cell.outputs = shown
+            if convert.figure_of(written):
+                cells.append(_figure_alone(cell))
+    notebook.cells = cells
     source[0] = nbformat.writes(notebook)
+
+
+def _figure_alone(cell: Any) -> Any:
+    """Move a cell's figure into a cell of its own: a caption wraps all outputs."""
+    figures = [out for out in cell.outputs if out.get("metadata", {}).get("rlbook")]
+    figures = [out for out in figures if out.metadata.rlbook.kind == "figure"]
+    alone = nbformat.from_dict({**cell, "outputs": figures})
+    alone.metadata.tags = ["remove-input"]
+    cell.outputs = [out for out in cell.outputs if out not in figures]
+    del cell.metadata["mystnb"]
+    return alone
 
 
 def _shown(output: Any) -> list[Any]:
@@ -62,7 +76,7 @@ def _shown(output: Any) -> list[Any]:
             f'<span class="rl-check-word">Checked</span> '
             f"{html.escape(record['sentence'])}</p>"
         )
-    elif record["kind"] == "figure":
+    elif record["kind"] == "figure" and "live" not in record:
         drawing = output["data"]["image/svg+xml"].replace(
             "<svg", '<svg aria-hidden="true"', 1
         )
@@ -91,6 +105,133 @@ class Value(SphinxRole):
         return [nodes.inline(text=values[self.text], classes=["rl-val"])], []
 
 
+def element(classes: str, tag: str = "div", **attributes: str) -> _Element:
+    """Return a node that is written as one HTML element around its children."""
+    node = _Element(classes=classes.split())
+    node["tag"], node["html"] = tag, attributes
+    return node
+
+
+class _Element(nodes.General, nodes.Element):
+    """A block element of the page with a tag of its own."""
+
+
+def _open(translator: Any, node: _Element) -> None:
+    translator.body.append(translator.starttag(node, node["tag"], "", **node["html"]))
+
+
+def _close(translator: Any, node: _Element) -> None:
+    translator.body.append(f"</{node['tag']}>\n")
+
+
+class Strip(SphinxDirective):
+    """The collapsible strip at the head of a chapter, around a definition list."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Build the strip."""
+        box = element("rl-strip", "details", open="open")
+        summary = element("", "summary")
+        summary += nodes.Text("At a glance")
+        box += [summary, *self.parse_content_to_nodes()]
+        return [box]
+
+
+class Pitfall(SphinxDirective):
+    """A mistake, its cure, and the damage that was measured."""
+
+    has_content = True
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Build the box; the title names the mistake."""
+        box = nodes.admonition(classes=["rl-pitfall"])
+        title, messages = self.parse_inline(self.arguments[0])
+        box += nodes.title("", "Pitfall: ", *title)
+        box += [*messages, *self.parse_content_to_nodes()]
+        return [box]
+
+
+class Quiz(SphinxDirective):
+    """A question whose choices each unfold their reason."""
+
+    has_content = True
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Build the question and one foldable line for each choice."""
+        block = convert.Directive(
+            "quiz",
+            self.arguments[0] if self.arguments else "",
+            {},
+            list(self.content),
+            self.lineno,
+            self.content_offset,
+        )
+        question, choices = convert.read_quiz(Path(self.env.docname), block)
+        box = element("rl-quiz")
+        asked = nodes.paragraph(classes=["rl-quiz-question"])
+        asked += nodes.inline(text="Check yourself.", classes=["rl-quiz-word"])
+        asked += [nodes.Text(" "), *self._inline(question)]
+        box += asked
+        for choice in choices:
+            kind = "right" if choice.right else "wrong"
+            fold = element(f"rl-choice rl-{kind}", "details")
+            summary = element("", "summary")
+            summary += self._inline(choice.text)
+            reason = element("rl-reason")
+            paragraph = nodes.paragraph()
+            verdict = "Yes." if choice.right else "Not quite."
+            paragraph += nodes.inline(text=verdict, classes=["rl-verdict"])
+            paragraph += [nodes.Text(" "), *self._inline(choice.reason)]
+            reason += paragraph
+            fold += [summary, reason]
+            box += fold
+        return [box]
+
+    def _inline(self, text: str) -> list[nodes.Node]:
+        parsed, messages = self.parse_inline(text)
+        return [*parsed, *messages]
+
+
+class ClaimsList(SphinxDirective):
+    """Every claim of the book, read from the notebooks."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build one table a chapter."""
+        root = Path(self.env.srcdir)
+        out: list[nodes.Node] = []
+        for name in convert.chapter_names(root):
+            path = root / "chapters" / f"{name}.ipynb"
+            self.env.note_dependency(str(path))
+            claims = list(convert.records(nbformat.read(path, as_version=4), "claim"))
+            rows = [self._row(name, claim) for claim in claims]
+            title = convert.read_text(root, name).title
+            head = "<tr><th>Claim</th><th>Value</th><th>Range</th></tr>"
+            out.append(nodes.rubric(text=title))
+            out.append(
+                nodes.raw(
+                    "",
+                    f'<table class="table rl-claims"><thead>{head}</thead>'
+                    f"<tbody>{''.join(rows)}</tbody></table>",
+                    format="html",
+                )
+            )
+        return out
+
+    def _row(self, name: str, claim: dict[str, str]) -> str:
+        up = "../" * self.env.docname.count("/")
+        link = f"{up}chapters/{name}.html#claim-{claim['id']}"
+        return (
+            f'<tr><td><a href="{link}">{html.escape(claim["id"])}</a><br>'
+            f"{html.escape(claim['sentence'])}</td><td>{claim['value']}</td>"
+            f"<td>{claim['low']} to {claim['high']}</td></tr>"
+        )
+
+
 def once_each(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -111,6 +252,17 @@ def set_theme(app: Sphinx, config: Any) -> None:
     """Add to the theme's options; Jupyter Book's own stay."""
     del app
     config.html_theme_options.update(navbar_persistent=[])
+    # Without a first mode the theme's script logs an error on the first visit.
+    config.html_context.setdefault("default_mode", "auto")
+    config.html_static_path.append("book/static")
+    config.mathjax_path = "mathjax/tex-mml-chtml.js"
+
+
+def add_files(app: Sphinx) -> None:
+    """Put the styles on every page, after the theme's."""
+    for name in STYLES:
+        app.add_css_file(name, priority=900)
+    app.add_js_file("live.js", priority=900)
 
 
 def wrap_proofs(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -130,7 +282,16 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
     app.connect("source-read", swap_in_text)
     app.connect("config-inited", set_theme, priority=900)
+    app.connect("builder-inited", add_files)
     app.connect("html-page-context", once_each, priority=900)
     app.connect("doctree-resolved", wrap_proofs)
+    app.add_node(_Element, html=(_open, _close))
     app.add_role("val", Value())
+    for name, directive in (
+        ("strip", Strip),
+        ("pitfall", Pitfall),
+        ("quiz", Quiz),
+        ("claims-list", ClaimsList),
+    ):
+        app.add_directive(name, directive)
     return {"version": VERSION, "env_version": 1, "parallel_read_safe": True}

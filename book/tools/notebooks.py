@@ -48,6 +48,15 @@ PINNED = ("torch", "numpy", "matplotlib", "ipywidgets")
 DEVICES = ("cpu", "cuda", "mps")
 CELL_TIMEOUT = 1800
 AT_ONCE = 2
+COLUMNS = (
+    TextColumn("{task.description:>16}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("cells"),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+)
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -393,17 +402,8 @@ def run_all(
 ) -> list[str]:
     """Execute chapters two at once, writing each as it ends."""
     failures: list[str] = []
-    columns = (
-        TextColumn("{task.description:>16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("cells"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     env = environment(book.root, args.device, args.full)
-    with Progress(*columns, console=console) as progress:
+    with Progress(*COLUMNS, console=console) as progress:
         runner = Runner(book, env, progress)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             jobs = {pool.submit(runner.execute, name, old): name for name, old in stale}
@@ -474,6 +474,14 @@ def check_device(name: str) -> None:
         runtime.device(name)
 
 
+def selected(book: Book, only: str) -> list[str]:
+    """Return the chapters to work on: all, or the one that is named."""
+    if only and only not in book.chapters:
+        known = ", ".join(book.chapters)
+        raise ValueError(f"unknown chapter {only!r}: known are {known}")
+    return [only] if only else book.chapters
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = arguments(argv)
@@ -481,13 +489,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_device(args.device)
         book = convert.read_book(ROOT)
-        names = book.chapters
-        if args.only:
-            if args.only not in names:
-                raise ValueError(
-                    f"unknown chapter {args.only!r}: known are {', '.join(names)}"
-                )
-            names = [args.only]
+        names = selected(book, args.only)
         for name in names:
             convert.markdown(book, name, None)
         failures = update(book, names, args, console)

@@ -5,7 +5,19 @@ IPython, and imports torch only where the caller asks for a device.
 """
 
 from rlbook_utils.page import claims, plotting
+from rlbook_utils.page.interact import choice, interactive, slider, switch
 from rlbook_utils.page.plotting import figure
 from rlbook_utils.page.setup import setup
+from rlbook_utils.page.study import study
 
-__all__ = ["claims", "figure", "plotting", "setup"]
+__all__ = [
+    "choice",
+    "claims",
+    "figure",
+    "interactive",
+    "plotting",
+    "setup",
+    "slider",
+    "study",
+    "switch",
+]

@@ -57,6 +57,23 @@ def start(chapter: str) -> None:
     _definitions.clear()
 
 
+def chapter() -> str:
+    """Return the name of the chapter that `start` named last.
+
+    Returns
+    -------
+    str
+        ``"scratch"`` before the first call of `start`.
+
+    Examples
+    --------
+    >>> start("bandits")
+    >>> chapter()
+    'bandits'
+    """
+    return _chapter
+
+
 def check(id: str, value: float, low: float, high: float, *, says: str) -> None:
     """State a claim about a number and stop the run when it is not true.
 

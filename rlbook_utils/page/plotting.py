@@ -9,10 +9,15 @@ color as its fallback, so that the page's theme decides.
 from __future__ import annotations
 
 import base64
+import csv
 import io
+import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -23,17 +28,32 @@ from numpy.typing import ArrayLike
 
 from rlbook_utils.page.claims import significant
 
-ROLES = {
-    "fig-1": "#1b5fc1",
-    "fig-2": "#c2410c",
-    "fig-3": "#0d5a41",
-    "fig-4": "#a62a8e",
-    "fig-ink": "#1d2126",
-    "fig-soft": "#565b62",
-    "fig-rule": "#e2ded5",
-    "fig-paper": "#fdfcfa",
+PALETTES = {
+    "light": {
+        "fig-1": "#1b5fc1",
+        "fig-2": "#c2410c",
+        "fig-3": "#0d5a41",
+        "fig-4": "#a62a8e",
+        "fig-ink": "#1d2126",
+        "fig-soft": "#565b62",
+        "fig-rule": "#e2ded5",
+        "fig-paper": "#fdfcfa",
+    },
+    "dark": {
+        "fig-1": "#7b9bee",
+        "fig-2": "#f0793a",
+        "fig-3": "#49d39b",
+        "fig-4": "#f2bfe4",
+        "fig-ink": "#e4e2dd",
+        "fig-soft": "#a3a8ad",
+        "fig-rule": "#2c3237",
+        "fig-paper": "#14171a",
+    },
 }
-"""Role of each color: the CSS variable and its fallback on light paper."""
+"""Colors of both themes by role; the site's style sheet holds the same."""
+
+ROLES = PALETTES[os.environ.get("RLBOOK_THEME", "light")]
+"""Role of each color: the CSS variable and its fallback."""
 
 SERIES = tuple(ROLES[f"fig-{k}"] for k in (1, 2, 3, 4))
 """Colors of the data series, in order; a fifth does not exist."""
@@ -266,7 +286,9 @@ def name_lines(ax: Axes) -> None:
         )
 
 
-class Rendered(NamedTuple):
+# A tuple would be printed as a tuple: IPython prefers that to a MIME bundle.
+@dataclass(frozen=True)
+class Rendered:
     """A finished figure, as a notebook stores it."""
 
     name: str
@@ -336,6 +358,7 @@ def figure(
     """
     check_name(name, alt)
     summary = digest(name, data, x=x, n=n)
+    export(fig, name, data)
     return Rendered(name, alt, summary, svg(fig, name), png(fig))
 
 
@@ -414,6 +437,38 @@ def digest(
     return f"{name}: {count} x {size}, mean {means}, last {lasts}{runs}"
 
 
+def export(fig: Figure, name: str, data: Mapping[str, ArrayLike]) -> None:
+    """Write a figure and its data as files where ``RLBOOK_FIGURES`` names a folder.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+    name : str
+        Stem of the files: SVG, PDF, PNG, and a CSV with one column a curve.
+    data : mapping of str to array_like
+        Shorter columns end in blanks.
+
+    Examples
+    --------
+    >>> export(canvas(), "demo", {"a": [1.0]})
+    """
+    if "RLBOOK_FIGURES" not in os.environ:
+        return
+    folder = Path(os.environ["RLBOOK_FIGURES"])
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = re.sub(r"var\(--[\w-]+,(#[0-9a-f]{6})\)", r"\1", svg(fig, name))
+    (folder / f"{name}.svg").write_text(plain, encoding="utf-8")
+    (folder / f"{name}.png").write_bytes(png(fig, dpi=300))
+    with rc_context(_RC):
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        fig.savefig(folder / f"{name}.pdf", metadata=nothing)
+    columns = [np.asarray(column).ravel().tolist() for column in data.values()]
+    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(data)
+        writer.writerows(itertools.zip_longest(*columns, fillvalue=""))
+
+
 def svg(fig: Figure, name: str) -> str:
     """Draw a figure as a compact SVG that follows the page's theme.
 
@@ -441,12 +496,14 @@ def svg(fig: Figure, name: str) -> str:
     return _compact(buffer.getvalue(), name)
 
 
-def png(fig: Figure) -> bytes:
+def png(fig: Figure, dpi: int = 110) -> bytes:
     """Draw a figure as a small PNG, for readers that show no SVG.
 
     Parameters
     ----------
     fig : matplotlib.figure.Figure
+    dpi : int
+        Dots per inch.
 
     Returns
     -------
@@ -459,7 +516,7 @@ def png(fig: Figure) -> bytes:
     """
     buffer = io.BytesIO()
     with rc_context(_RC):
-        fig.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -1,0 +1,148 @@
+/* What the pages need beyond HTML: folding, printing, the landing page's live
+   figure and its chapter map. A classic script: it must run from file://. */
+(function () {
+  "use strict";
+  function all(root, what) { return Array.prototype.slice.call(root.querySelectorAll(what)); }
+
+  // A strip is folded on a phone before it is painted: later, the text would jump.
+  if (matchMedia("(max-width: 767.98px)").matches) {
+    var watch = new MutationObserver(function () {
+      var strip = document.querySelector(".rl-strip");
+      if (strip) { strip.open = false; watch.disconnect(); }
+    });
+    watch.observe(document.documentElement, { childList: true, subtree: true });
+  }
+
+  // On paper everything is open; afterwards what was folded is folded again.
+  var closed = [], hidden = [];
+  addEventListener("beforeprint", function () {
+    closed = all(document, ".bd-article :is(.rl-choice, .rl-strip, .tag_solution > details):not([open])");
+    closed.forEach(function (one) { one.open = true; });
+    hidden = all(document, ".bd-article .toggle-hidden");
+    hidden.forEach(function (one) { one.classList.remove("toggle-hidden"); });
+  });
+  addEventListener("afterprint", function () {
+    closed.forEach(function (one) { one.open = false; });
+    hidden.forEach(function (one) { one.classList.add("toggle-hidden"); });
+  });
+
+  // Value iteration on a grid. The picture is drawn already; only its state changes.
+  function world(root) {
+    var W = 14, H = 9, SHIFT = [1, W, -1, -W], LAST = 40;
+    var frame = root.querySelector(".rl-frame"), cells = all(frame, "rect"), arrows = all(frame, "use");
+    var slider = root.querySelector("[type=range]"), play = root.querySelector(".rl-play");
+    var line = root.querySelector(".rl-check"), goal = cells.findIndex(function (c) { return c.matches(".g"); });
+    var gamma = 0.9, history, best, at = goal, timer = 0;
+
+    function step(s, a) {
+      var to = s + SHIFT[a & 3], x = s % W;
+      var out = to < 0 || to >= W * H || ((a & 3) === 0 && x === W - 1) || ((a & 3) === 2 && x === 0);
+      return out || cells[to].matches(".w") ? s : to;
+    }
+    function worth(v, s, a) {
+      function after(b) { var to = step(s, b); return to === goal ? 1 : gamma * v[to]; }
+      return 0.8 * after(a) + 0.1 * after(a + 1) + 0.1 * after(a + 3);
+    }
+    function sweep(v) {
+      return v.map(function (_, s) {
+        if (s === goal || cells[s].matches(".w")) return 0;
+        return Math.max(worth(v, s, 0), worth(v, s, 1), worth(v, s, 2), worth(v, s, 3));
+      });
+    }
+    function solve() {
+      history = [new Array(W * H).fill(0)];
+      while (history.length <= LAST) history.push(sweep(history[history.length - 1]));
+      best = history[LAST];
+      for (var gap = 1; gap > 1e-9;) {
+        var next = sweep(best);
+        gap = distance(next, best);
+        best = next;
+      }
+      draw();
+    }
+    function distance(a, b) { return a.reduce(function (most, x, s) { return Math.max(most, Math.abs(x - b[s])); }, 0); }
+    function draw() {
+      var k = Number(slider.value), v = history[k];
+      cells.forEach(function (cell, s) {
+        var free = s !== goal && !cell.matches(".w");
+        if (free) cell.setAttribute("fill-opacity", 0.06 + 0.8 * Math.pow(v[s], 0.9));
+        else cell.removeAttribute("fill-opacity");
+        arrows[s].setAttribute("class", !free || v[s] <= 0 ? "n" : v[s] > 0.8 ? "l" : "");
+        var turn = 0;
+        for (var a = 1; a < 4; a++) if (worth(v, s, a) > worth(v, s, turn) + 1e-9) turn = a;
+        arrows[s].setAttribute("transform", "translate(" + (44 * (s % W) + 21) + " " + (44 * Math.floor(s / W) + 21) + ") rotate(" + 90 * turn + ")");
+      });
+      var error = distance(best, v), bound = Math.pow(gamma, k) * distance(best, history[0]);
+      var holds = error <= bound + 1e-8;
+      line.classList.toggle("rl-failed", !holds);
+      line.firstElementChild.textContent = holds ? "Checked" : "Failed";
+      line.querySelector(".rl-sentence").innerHTML = "after " + k + " sweeps the error is " + error.toFixed(3) +
+        ", the bound γ<sup>k</sup> promises at most " + bound.toFixed(3);
+      slider.style.setProperty("--p", 100 * k / LAST + "%");
+      slider.nextElementSibling.textContent = k;
+    }
+    function stop() { clearInterval(timer); timer = 0; play.textContent = "Play"; }
+    function wall(s) { if (s >= 0 && s !== goal) { cells[s].classList.toggle("w"); solve(); } }
+
+    slider.addEventListener("input", function () { stop(); draw(); });
+    play.addEventListener("click", function () {
+      if (timer) return stop();
+      if (Number(slider.value) >= LAST) slider.value = 0;
+      play.textContent = "Pause";
+      timer = setInterval(function () {
+        slider.value = Number(slider.value) + 1;
+        draw();
+        if (Number(slider.value) >= LAST) stop();
+      }, 160);
+    });
+    all(root, "[type=radio]").forEach(function (radio) {
+      if (radio.checked) gamma = Number(radio.value);
+      radio.addEventListener("change", function () { gamma = Number(radio.value); solve(); });
+    });
+    frame.addEventListener("click", function (event) { wall(cells.indexOf(event.target)); });
+    frame.addEventListener("keydown", function (event) {
+      var a = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"].indexOf(event.key);
+      var to = at + SHIFT[a];
+      if (event.key === " " || event.key === "Enter") wall(at);
+      else if (a < 0) return;
+      else if (to >= 0 && to < W * H && (a % 2 || Math.floor(to / W) === Math.floor(at / W))) {
+        cells[at].classList.remove("at");
+        cells[at = to].classList.add("at");
+      }
+      event.preventDefault();
+    });
+    cells[at].classList.add("at");
+    solve();
+    root.classList.add("rl-ready");
+  }
+
+  // Pointing at a chapter, or focusing it, lights everything that it needs.
+  function map(svg) {
+    var nodes = {};
+    all(svg, ".rl-node").forEach(function (node) { nodes[node.dataset.n] = node; });
+    function light(start) {
+      var lit = {};
+      (function visit(n) {
+        if (lit[n] || !nodes[n]) return;
+        lit[n] = true;
+        nodes[n].dataset.needs.split(" ").forEach(visit);
+      })(start);
+      Object.keys(nodes).forEach(function (n) { nodes[n].classList.toggle("rl-lit", !!lit[n]); });
+      all(svg, ".rl-edge").forEach(function (edge) {
+        edge.classList.toggle("rl-lit", !!(lit[edge.dataset.from] && lit[edge.dataset.to]));
+      });
+    }
+    function find(event) {
+      var node = event.target.closest(".rl-node");
+      light(node ? node.dataset.n : "");
+    }
+    ["pointerover", "focusin"].forEach(function (name) { svg.addEventListener(name, find); });
+    ["pointerleave", "focusout"].forEach(function (name) { svg.addEventListener(name, function () { light(""); }); });
+  }
+
+  addEventListener("DOMContentLoaded", function () {
+    if (watch) watch.disconnect();
+    all(document, ".rl-world").forEach(world);
+    all(document, ".rl-map > svg").forEach(map);
+  });
+})();
