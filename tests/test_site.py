@@ -196,8 +196,9 @@ def test_one_frame_is_painted_a_tick(page, figure):
             field.value = k;
             field.dispatchEvent(new Event('input', {bubbles: true}));
           }
-          requestAnimationFrame(() => requestAnimationFrame(
-            () => resolve([Number(figure.dataset.paints) - before, figure.dataset.frame])));
+          const seen = () => resolve(
+            [Number(figure.dataset.paints) - before, figure.dataset.frame]);
+          requestAnimationFrame(() => requestAnimationFrame(seen));
         })"""
     )
     assert painted == [1, "11"]

@@ -4,13 +4,23 @@
   "use strict";
   function all(root, what) { return Array.prototype.slice.call(root.querySelectorAll(what)); }
 
+  // Text with formulas waits until they are set, or it would move under the
+  // reader's eyes; the title, the question and the strip do not wait.
+  var html = document.documentElement;
+  function show() { html.classList.remove("rl-wait"); }
+  if (window.MathJax) {
+    html.classList.add("rl-wait");
+    MathJax.startup = { pageReady: function () { return MathJax.startup.defaultPageReady().then(show, show); } };
+    setTimeout(show, 3000);
+  }
+
   // A strip is folded on a phone before it is painted: later, the text would jump.
   if (matchMedia("(max-width: 767.98px)").matches) {
     var watch = new MutationObserver(function () {
       var strip = document.querySelector(".rl-strip");
       if (strip) { strip.open = false; watch.disconnect(); }
     });
-    watch.observe(document.documentElement, { childList: true, subtree: true });
+    watch.observe(html, { childList: true, subtree: true });
   }
 
   // On paper everything is open; afterwards what was folded is folded again.

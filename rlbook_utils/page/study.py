@@ -113,7 +113,7 @@ def code_sha(source: str, modules: Sequence[ModuleType]) -> str:
 
 
 def parse(text: str) -> tuple[dict[str, str], dict[str, NDArray[np.float64]]]:
-    """Read a stored study's head and columns.
+    r"""Read a stored study's head and columns.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def parse(text: str) -> tuple[dict[str, str], dict[str, NDArray[np.float64]]]:
 
     Examples
     --------
-    >>> parse("# seeds: 0\\na,b\\n1,2\\n")[1]["b"]
+    >>> parse("# seeds: 0\na,b\n1,2\n")[1]["b"]
     array([2.])
     """
     lines = text.split("\n")
