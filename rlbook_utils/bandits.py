@@ -256,7 +256,7 @@ def ten_armed_testbed(
     Raises
     ------
     ValueError
-        If `replications` or `arms` is below 1.
+        If `replications` is below 1 or `arms` below 2.
 
     Notes
     -----
@@ -371,7 +371,8 @@ def greedy_probabilities(values: Tensor, epsilon: float = 0.0) -> Tensor:
     """
     _within("epsilon", epsilon, 0, 1)
     best = torch.eq(values, values.amax(0), out=torch.empty_like(values))
-    return best * ((1 - epsilon) / best.sum(0)) + epsilon / len(values)
+    share: Tensor = (1 - epsilon) / best.sum(0)
+    return best * share + epsilon / len(values)
 
 
 def upper_confidence_bounds(
@@ -414,8 +415,8 @@ def upper_confidence_bounds(
     [0.5, inf]
     """
     _within("c", c, 0)
-    bounds = values + c * (math.log(pulls + 1) / counts).sqrt()
-    return bounds.masked_fill(counts == 0, math.inf)
+    widths = (c**2 * math.log(pulls + 1) / counts).sqrt_()
+    return values + widths.nan_to_num_(nan=math.inf, posinf=math.inf)
 
 
 def _value_policy(
@@ -564,35 +565,13 @@ def ucb(c: float = 2.0) -> Policy[ActionValues]:
     return _value_policy(bounds, 0.0, None, 0.0)
 
 
-def _gammas(shapes: Tensor, generator: torch.Generator) -> Tensor:
-    """Return Gamma(shape, 1) numbers for shapes >= 1, (M,).
-
-    Marsaglia and Tsang (2000): d v with d = shape - 1/3, v = (1 + x/(3 sqrt d))^3
-    and x normal. The polynomial test accepts 9 of 10 at once, v <= 0 never.
-    """
-    d = shapes - 1 / 3
-    x = torch.randn(shapes.shape, generator=generator, device=shapes.device)
-    u = torch.rand(shapes.shape, generator=generator, device=shapes.device)
-    v = torch.addcmul(torch.ones_like(x), x, (9 * d).rsqrt_()).pow_(3)
-    gammas = d * v
-    squares = x.square_()
-    squeeze = torch.addcmul(u, squares, squares, value=0.0331)
-    doubtful = (squeeze >= 1).nonzero()[:, 0]
-    if len(doubtful):
-        d, u, v, squares = (t.index_select(0, doubtful) for t in (d, u, v, squares))
-        accepted = u.log() < squares / 2 + d * (1 - v + v.log())
-        again = doubtful[~accepted]
-        gammas[again] = _gammas(shapes[again], generator)
-    return gammas
-
-
 def sample_log_odds(pseudo_counts: Tensor, generator: torch.Generator) -> Tensor:
     """Draw theta from Beta(p, q) and return log(theta / (1 - theta)).
 
     theta = X/(X + Y) with X from Gamma(p) and Y from Gamma(q), so the log-odds are
     log X - log Y; `torch.sigmoid` gives theta. For shapes below 1, Gamma(p) is
-    Gamma(p + 1) U^(1/p) with U uniform. Exact but for rounding (float32), and three
-    times faster than `torch._standard_gamma`.
+    Gamma(p + 1) U^(1/p) with U uniform, in logarithms: nothing underflows. Uses
+    `torch._standard_gamma`, since the public distributions take no generator.
 
     Parameters
     ----------
@@ -612,11 +591,12 @@ def sample_log_odds(pseudo_counts: Tensor, generator: torch.Generator) -> Tensor
 
     Notes
     -----
-    Source: Marsaglia and Tsang (2000), A Simple Method for Generating Gamma Variables.
+    Source: Devroye (1986), Non-Uniform Random Variate Generation, sections IX.3 and
+    IX.4; Marsaglia and Tsang (2000) for the Gamma numbers.
 
     Examples
     --------
-    >>> counts = torch.tensor([3.0, 1.0])[:, None].expand(2, 1000)
+    >>> counts = torch.tensor([4.0, 1.0])[:, None].expand(2, 1000)
     >>> draws = sample_log_odds(counts, torch.Generator().manual_seed(0))
     >>> round(torch.sigmoid(draws).mean().item(), 1)
     0.8
@@ -624,13 +604,12 @@ def sample_log_odds(pseudo_counts: Tensor, generator: torch.Generator) -> Tensor
     if pseudo_counts.ndim < 2 or len(pseudo_counts) != 2:
         shape = tuple(pseudo_counts.shape)
         raise ValueError(f"pseudo_counts has shape {shape}: it must be (2, ...)")
-    shapes = pseudo_counts.reshape(-1)
-    small = float(shapes.amin()) < 1
-    x, y = _gammas(shapes + small, generator).view(pseudo_counts.shape)
-    log_odds = (x / y).log_()
+    small = float(pseudo_counts.amin()) < 1
+    x, y = torch._standard_gamma(pseudo_counts + small, generator=generator)
+    log_odds: Tensor = (x / y).log_()
     if small:
-        u = torch.rand(shapes.shape, generator=generator, device=shapes.device)
-        x, y = (torch.log1p(-u) / shapes).view(pseudo_counts.shape)
+        u = torch.empty_like(pseudo_counts).uniform_(generator=generator)
+        x, y = torch.log1p(-u) / pseudo_counts
         log_odds += x - y
     return log_odds
 
@@ -877,6 +856,26 @@ class Summary(NamedTuple):
     regret: Tensor
 
 
+def _start(
+    bandit: Bandit,
+    replications: int,
+    generator: torch.Generator,
+    device: torch.device | str | None,
+) -> Tensor:
+    """Return the means at the first step, (K, N), float32, on the device."""
+    here = generator.device
+    place = here if device is None else torch.device(device)
+    if place.type != here.type or place.index not in (None, here.index):
+        raise ValueError(f"generator is on {here}, device is {place}: they must agree")
+    shape = tuple(bandit.means.shape)
+    if len(shape) == 2 and shape[0] != replications:
+        raise ValueError(
+            f"means has shape {shape}, replications is {replications}: they must agree"
+        )
+    means = bandit.means.expand(replications, -1).T.to(torch.float32)
+    return means.contiguous().to(here)
+
+
 def _play(
     policy: Policy[S],
     bandit: Bandit,
@@ -888,29 +887,18 @@ def _play(
     """Yield actions, rewards and gaps (N,) of one pull after the other, forever."""
     world = Noise(generator, replications, block)
     choices = Noise(generator, replications, block)
-    place = generator.device if device is None else torch.device(device)
-    if place.type != generator.device.type or place.index not in (
-        None,
-        generator.device.index,
-    ):
-        raise ValueError(
-            f"generator is on {generator.device}, device is {place}: they must agree"
-        )
-    if bandit.means.ndim == 2 and len(bandit.means) != replications:
-        raise ValueError(
-            f"means has shape {tuple(bandit.means.shape)}, replications is "
-            f"{replications}: they must agree"
-        )
-    means = bandit.means.expand(replications, -1).T.to(place, torch.float32)
-    means = means.contiguous()
-    state = policy.init(bandit, replications, place)
+    means = _start(bandit, replications, generator, device)
+    best = means.amax(0)
+    state = policy.init(bandit, replications, means.device)
     while True:
         actions = policy.act(state, choices)
         chosen = means.gather(0, actions[None])[0]
         rewards = bandit.reward(chosen, world)
-        yield actions, rewards, means.amax(0) - chosen
+        yield actions, rewards, best - chosen
         state = policy.update(state, actions, rewards)
-        means = bandit.move(means, world)
+        moved = bandit.move(means, world)
+        if moved is not means:
+            means, best = moved, moved.amax(0)
 
 
 def run(
@@ -1023,8 +1011,10 @@ def run_summary(
     True
     """
     marks = list(checkpoints)
-    if not marks or any(b <= a for a, b in zip([0, *marks], marks, strict=False)):
-        raise ValueError(f"checkpoints are {marks}: they must increase from 1 or more")
+    for mark in marks:
+        _count("checkpoint", mark)
+    if not marks or sorted(set(marks)) != marks:
+        raise ValueError(f"checkpoints are {marks}: they must increase")
     pulls = _play(policy, bandit, replications, generator, device, block)
     place = generator.device
     wide = torch.float32 if place.type == "mps" else torch.float64
@@ -1198,7 +1188,7 @@ def thompson_probabilities(
         ways = np.array([[float(math.comb(n, i))] for i in range(a, n + 1)])
         below[k] = (ways * x**j * (1 - x) ** (n - j)).sum(0)
     others = [np.delete(below, k, axis=0).prod(0) for k in range(len(p))]
-    return (densities * np.array(others)) @ weights
+    return np.asarray((densities * np.array(others)) @ weights)
 
 
 def epsilon_greedy_probabilities(

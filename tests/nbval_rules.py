@@ -2,7 +2,7 @@
 
 Loaded by `pyproject.toml`, so that a bare `pytest --nbval chapters` obeys them.
 HTML and images are not compared: the line of text beside each is. Numbers are
-compared within a cell's tag `nbval-tol=RTOL[,ATOL]`; the digest line of a figure
+compared within a cell's tag `nbval-tol=RTOL[:ATOL]`; the digest line of a figure
 within one unit of its last digit; a claim by its identifier, its range, and by
 lying in that range. Everything else must be equal.
 """
@@ -20,7 +20,7 @@ from nbval.plugin import IPyNbCell
 NUMBER = re.compile(r"(?<![\w.])[-\u2212+]?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 CLAIM = re.compile(r"claim (\S+): (\S+) in \[(\S+), (\S+)\]")
 DIGEST = re.compile(r"[a-z0-9-]+: \d+ curves? x [\d ]+, mean .+, last .+")
-TAG = re.compile(r"nbval-tol=([\d.eE+-]+)(?:,([\d.eE+-]+))?")
+TAG = re.compile(r"nbval-tol=([\d.eE+-]+)(?::([\d.eE+-]+))?")
 DIGEST_TOLERANCE = (2e-3, 1e-9)
 
 

@@ -127,6 +127,7 @@ def test_a_checker_that_cannot_check_is_refused(change, message):
         (1.0, 1.0 + 1e-9, True), (1.0, 1.1, False), ("a", "a", True),
         ("a", 1.0, False), ((1.0, [2.0, 3.0]), (1.0, [2.0, 3.0]), True),
         ((1.0, [2.0, 3.0]), (1.0, [2.0, 4.0]), False), (np.inf, np.inf, True),
+        (0.0, np.inf, False),
         (np.nan, np.nan, False), ([[1.0]], [1.0], False), ({}, 1.0, False),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ def test_untagged_output_is_compared_to_the_letter():
     ("tags", "expected"),
     [
         (["nbval-tol=0.03"], (0.03, 0.0)),
-        (["hide-input", "nbval-tol=1e-3,0.5"], (1e-3, 0.5)),
+        (["hide-input", "nbval-tol=1e-3:0.5"], (1e-3, 0.5)),
         (["hide-input"], None),
     ],
 )

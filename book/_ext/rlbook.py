@@ -278,6 +278,16 @@ def wrap_proofs(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 parent.replace(text, nodes.Text(f" {str(text)[match.end() :]}"))
 
 
+def show_grades(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Write an exercise's grade and kind behind its title."""
+    del app, docname
+    for node in doctree.findall(nodes.Admonition):
+        graded = convert.grade(" ".join(node.get("classes", [])))
+        title = next(iter(node.findall(nodes.title)), None)
+        if graded and title is not None:
+            title += nodes.inline(text=graded, classes=["rl-grade"])
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
     app.connect("source-read", swap_in_text)
@@ -285,6 +295,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", add_files)
     app.connect("html-page-context", once_each, priority=900)
     app.connect("doctree-resolved", wrap_proofs)
+    app.connect("doctree-resolved", show_grades, priority=900)
     app.add_node(_Element, html=(_open, _close))
     app.add_role("val", Value())
     for name, directive in (

@@ -4,10 +4,19 @@
   "use strict";
   function all(root, what) { return Array.prototype.slice.call(root.querySelectorAll(what)); }
 
+  // Search fetches the pages that it found for their summaries, which a file may not.
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
   // Text with formulas waits until they are set, or it would move under the
   // reader's eyes; the title, the question and the strip do not wait.
   var html = document.documentElement;
-  function show() { html.classList.remove("rl-wait"); }
+  function show() {
+    html.classList.remove("rl-wait");
+    // What scrolls inside itself must be reachable from the keyboard.
+    all(document, ".bd-article :is(div.math, p, li, dd)").forEach(function (one) {
+      if (one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX === "auto") one.tabIndex = 0;
+    });
+  }
   if (window.MathJax) {
     html.classList.add("rl-wait");
     MathJax.startup = { pageReady: function () { return MathJax.startup.defaultPageReady().then(show, show); } };
@@ -26,7 +35,7 @@
   // On paper everything is open; afterwards what was folded is folded again.
   var closed = [], hidden = [];
   addEventListener("beforeprint", function () {
-    closed = all(document, ".bd-article :is(.rl-choice, .rl-strip, .tag_solution > details):not([open])");
+    closed = all(document, ".bd-article :is(details.rl-choice, .rl-strip, .tag_solution > details):not([open])");
     closed.forEach(function (one) { one.open = true; });
     hidden = all(document, ".bd-article .toggle-hidden");
     hidden.forEach(function (one) { one.classList.remove("toggle-hidden"); });

@@ -32,7 +32,7 @@ KNOWN_TAGS = {
     "nbval-skip",
     "raises-exception",
 }
-TOLERANCE = re.compile(r"nbval-tol=([\d.e+-]+)(?:,([\d.e+-]+))?")
+TOLERANCE = re.compile(r"nbval-tol=([\d.e+-]+)(?::([\d.e+-]+))?")
 SET_UP = re.compile(r"# set up: (numpy|torch)")
 THEOREMS = (
     "theorem",
@@ -55,6 +55,15 @@ ASIDES = {
     "admonition": "",
     "margin": "",
 }
+GRADES = (
+    "easy",
+    "medium",
+    "hard",
+    "task-proof",
+    "task-code",
+    "task-experiment",
+    "task-bug",
+)
 NAMES = {"figure": "Figure", "exercise": "Exercise", "equation": "Eq."}
 
 _OPEN = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,}|~{3,})(?P<info>.*)$")
@@ -567,7 +576,8 @@ class _Converter:
         number = next(self.numbers[kind])
         title = self.inline(block.argument, block.line)
         name = f"{kind.capitalize()} {number}" + (f" ({title})" if title else "")
-        return quote([f"**{name}**", "", *self.body(block)])
+        graded = grade(block.options.get("class", ""))
+        return quote([f"**{name}**{graded}", "", *self.body(block)])
 
     def proof(self, block: Directive) -> list[str]:
         return quote(["*Proof.*", "", *self.body(block), "", "\N{WHITE SQUARE}"])
@@ -687,6 +697,12 @@ class _Converter:
         ]
         joined = "; ".join(links)
         return joined if name == "cite:t" else f"({joined})"
+
+
+def grade(classes: str) -> str:
+    """Name an exercise's grade and kind from its classes: ` · easy, code`."""
+    words = [word.removeprefix("task-") for word in classes.split() if word in GRADES]
+    return f" \N{MIDDLE DOT} {', '.join(words)}" if words else ""
 
 
 def _named(label: Label) -> str:

@@ -223,7 +223,7 @@ def same(a: Any, b: Any, rtol: float, atol: float) -> bool:
         return False
     with np.errstate(invalid="ignore"):
         close = np.abs(x - y) <= atol + rtol * np.abs(y)
-    return bool(np.all(close | (x == y)))
+    return bool(np.all((close & np.isfinite(y)) | (x == y)))
 
 
 def show(value: Any) -> str:
