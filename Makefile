@@ -5,7 +5,7 @@ NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
 export ONLY FORCE FULL DEVICE THEME PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help book serve notebooks figures repo clean test check lint unit contract nbval site site-stage
+.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval colab site site-stage
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-10s%s\n", n, $$0}'
@@ -34,6 +34,9 @@ repo: .venv/.ready  ## set the repository's address everywhere: URL=... [SITE_UR
 	@$(BIN)/python book/tools/render.py --repository "$(URL)" --address "$(SITE_URL)"
 	@$(NB)
 
+bench: .venv/.browser  ## time the book beside plain code, into _build/bench.json; ONLY=name
+	@$(BIN)/python book/tools/bench.py
+
 clean:  ## remove what was built, but not .venv
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -47,8 +50,8 @@ else cat _build/logs/$(1).log; \
 endef
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test: book  ## all stages: lint, unit, contract, nbval, site
-	@$(MAKE) --no-print-directory lint unit contract nbval site
+test: book  ## all stages: lint, unit, contract, nbval, colab, site
+	@$(MAKE) --no-print-directory lint unit contract nbval colab site
 
 check: .venv/.ready  ## the quick loop: lint, unit, contract
 	@$(MAKE) --no-print-directory lint unit contract
@@ -57,13 +60,17 @@ lint: .venv/.ready
 	$(call stage,lint,$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check . && $(BIN)/mypy --no-incremental && $(BIN)/codespell && echo "ruff, mypy and codespell are clean")
 
 unit: .venv/.ready
-	$(call stage,unit,$(PYTEST) tests --ignore=tests/test_chapters.py --ignore=tests/test_site.py && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
 
 contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
 
 nbval: .venv/.ready
 	$(call stage,nbval,$(PYTEST) --nbval chapters)
+
+colab: .venv/.ready
+	@test -d .venv-colab || echo "installing Colab's packages into .venv-colab (a few minutes, once)"
+	$(call stage,colab,$(BIN)/python -m pytest -q tests/test_colab.py)
 
 site: .venv/.ready
 	@if command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null; then \

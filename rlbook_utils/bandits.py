@@ -337,6 +337,13 @@ def _pick(weights: Tensor, uniforms: Tensor) -> Tensor:
     return passed.sum(0).long()
 
 
+def _one_hot(actions: Tensor, table: Tensor) -> Tensor:
+    """Return [k = a_n] as a floating-point table (K, N), like the one given."""
+    arms = torch.arange(len(table), dtype=table.dtype, device=table.device)
+    pulled = actions.to(table.dtype)
+    return torch.eq(arms[:, None], pulled, out=torch.empty_like(table))
+
+
 def greedy_probabilities(values: Tensor, epsilon: float = 0.0) -> Tensor:
     """Return the probabilities of epsilon-greedy.
 
@@ -438,20 +445,16 @@ def _value_policy(
         return _pick(greedy_probabilities(bounds(state), epsilon), noise.uniform())
 
     def update(state: ActionValues, actions: Tensor, rewards: Tensor) -> ActionValues:
-        index = actions[None]
-        count = state.counts.gather(0, index) + 1
-        total = state.totals.gather(0, index) + rewards
+        pulled = _one_hot(actions, state.counts)
+        counts = state.counts + pulled
+        totals = torch.addcmul(state.totals, pulled, rewards)
         if step is None:
-            value = total / count
+            means = totals / counts.clamp(min=1)
+            values = state.values.lerp(means, pulled)
         else:
-            value = state.values.gather(0, index)
-            value = value + step * (rewards - value)
-        return ActionValues(
-            state.counts.scatter(0, index, count),
-            state.totals.scatter(0, index, total),
-            state.values.scatter(0, index, value),
-            state.pulls + 1,
-        )
+            error = rewards - state.values
+            values = torch.addcmul(state.values, pulled, error, value=step)
+        return ActionValues(counts, totals, values, state.pulls + 1)
 
     return Policy(init, act, update)
 
@@ -709,8 +712,7 @@ def reinforce_gradient(
     >>> gradient.flatten().tolist()
     [-1.0, 1.0]
     """
-    down = probabilities * -advantages
-    return down.scatter_add_(0, actions[None], advantages[None])
+    return advantages * (_one_hot(actions, probabilities) - probabilities)
 
 
 def gradient(lr: float, baseline: bool = True) -> Policy[Preferences]:

@@ -90,7 +90,10 @@ class Colab(NamedTuple):
 def surroundings() -> dict[str, str]:
     """Return the environment's variables without ours, Jupyter's and git's."""
     ours = ("RLBOOK_", "PYTHON", "PYTEST_", "JUPYTER_", "IPYTHON", "MPL", "GIT_CONFIG")
-    return {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    make = ("ONLY", "FORCE", "FULL", "DEVICE", "THEME")
+    return {
+        k: v for k, v in os.environ.items() if not k.startswith(ours) and k not in make
+    }
 
 
 def call(*parts: str | Path, cwd: Path) -> str:

@@ -18,6 +18,7 @@ COPIED = (
     "requirements.txt",
     "pyproject.toml",
     "_config.yml",
+    "book/map.yml",
 )
 
 FRONT = """---

@@ -21,9 +21,10 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import convert
+import rlbook_landing
+import rlbook_theme
 
 VERSION = "1"
-STYLES = ("tokens.css", "theme.css", "components.css")
 
 
 def swap_in_text(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -232,39 +233,6 @@ class ClaimsList(SphinxDirective):
         )
 
 
-def once_each(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
-    """Drop the inline scripts that two extensions add twice."""
-    del app, pagename, templatename, doctree
-    seen: set[str] = set()
-    kept = []
-    for script in context.get("script_files", []):
-        body = getattr(script, "attributes", {}).get("body")
-        if body and body in seen:
-            continue
-        seen.add(body or "")
-        kept.append(script)
-    context["script_files"] = kept
-
-
-def set_theme(app: Sphinx, config: Any) -> None:
-    """Add to the theme's options; Jupyter Book's own stay."""
-    del app
-    config.html_theme_options.update(navbar_persistent=[])
-    # Without a first mode the theme's script logs an error on the first visit.
-    config.html_context.setdefault("default_mode", "auto")
-    config.html_static_path.append("book/static")
-    config.mathjax_path = "mathjax/tex-mml-chtml.js"
-
-
-def add_files(app: Sphinx) -> None:
-    """Put the styles on every page, after the theme's."""
-    for name in STYLES:
-        app.add_css_file(name, priority=900)
-    app.add_js_file("live.js", priority=900)
-
-
 def wrap_proofs(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Mark the word "Proof", which sphinx-proof writes as plain text."""
     del app, docname
@@ -291,9 +259,11 @@ def show_grades(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
     app.connect("source-read", swap_in_text)
-    app.connect("config-inited", set_theme, priority=900)
-    app.connect("builder-inited", add_files)
-    app.connect("html-page-context", once_each, priority=900)
+    app.connect("config-inited", rlbook_theme.set_theme, priority=900)
+    app.connect("builder-inited", rlbook_theme.add_files)
+    app.connect("builder-inited", rlbook_theme.wrap_templates, priority=900)
+    app.connect("html-page-context", rlbook_theme.trim_scripts, priority=900)
+    app.connect("html-page-context", rlbook_theme.page_links, priority=901)
     app.connect("doctree-resolved", wrap_proofs)
     app.connect("doctree-resolved", show_grades, priority=900)
     app.add_node(_Element, html=(_open, _close))
@@ -303,6 +273,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ("pitfall", Pitfall),
         ("quiz", Quiz),
         ("claims-list", ClaimsList),
+        ("cover", rlbook_landing.Cover),
+        ("chapter-map", rlbook_landing.ChapterMap),
+        ("columns", rlbook_landing.Columns),
     ):
         app.add_directive(name, directive)
     return {"version": VERSION, "env_version": 1, "parallel_read_safe": True}
