@@ -337,11 +337,15 @@ def _pick(weights: Tensor, uniforms: Tensor) -> Tensor:
     return passed.sum(0).long()
 
 
+@lru_cache(maxsize=64)
+def _arms(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(count, dtype=dtype, device=device)[:, None]
+
+
 def _one_hot(actions: Tensor, table: Tensor) -> Tensor:
     """Return [k = a_n] as a floating-point table (K, N), like the one given."""
-    arms = torch.arange(len(table), dtype=table.dtype, device=table.device)
-    pulled = actions.to(table.dtype)
-    return torch.eq(arms[:, None], pulled, out=torch.empty_like(table))
+    arms = _arms(len(table), table.dtype, table.device)
+    return torch.eq(arms, actions.to(table.dtype), out=torch.empty_like(table))
 
 
 def greedy_probabilities(values: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -378,8 +382,7 @@ def greedy_probabilities(values: Tensor, epsilon: float = 0.0) -> Tensor:
     """
     _within("epsilon", epsilon, 0, 1)
     best = torch.eq(values, values.amax(0), out=torch.empty_like(values))
-    share: Tensor = (1 - epsilon) / best.sum(0)
-    return best * share + epsilon / len(values)
+    return best.div_(best.sum(0)).mul_(1 - epsilon).add_(epsilon / len(values))
 
 
 def upper_confidence_bounds(

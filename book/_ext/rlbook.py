@@ -53,6 +53,21 @@ def swap_in_text(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = nbformat.writes(notebook)
 
 
+def keep_citations_local(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Give each page its own keys, so that its citations lead to its own list."""
+    del app
+    prefix = docname.replace("/", "-") + "-"
+
+    def prefixed(match: re.Match[str]) -> str:
+        keys = ",".join(prefix + key.strip() for key in match[2].split(","))
+        return f"{{cite{match[1] or ''}}}`{keys}`"
+
+    text = re.sub(r"\{cite(:[pt])?\}`([^`]+)`", prefixed, source[0])
+    newline = "\\n" if docname.startswith("chapters/") else "\n"
+    fence = "```{bibliography}" + newline
+    source[0] = text.replace(fence, f"{fence}:keyprefix: {prefix}{newline}")
+
+
 def _figure_alone(cell: Any) -> Any:
     """Move a cell's figure into a cell of its own: a caption wraps all outputs."""
     figures = [out for out in cell.outputs if out.get("metadata", {}).get("rlbook")]
@@ -259,6 +274,7 @@ def show_grades(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
     app.connect("source-read", swap_in_text)
+    app.connect("source-read", keep_citations_local, priority=600)
     app.connect("config-inited", rlbook_theme.set_theme, priority=900)
     app.connect("builder-inited", rlbook_theme.add_files)
     app.connect("builder-inited", rlbook_theme.wrap_templates, priority=900)
