@@ -421,7 +421,7 @@ def upper_confidence_bounds(
     Examples
     --------
     >>> values, counts = torch.tensor([[0.5], [0.0]]), torch.tensor([[1.0], [0.0]])
-    >>> upper_confidence_bounds(values, counts, pulls=0).flatten().tolist()
+    >>> upper_confidence_bounds(values, counts, pulls=1, c=0.0).flatten().tolist()
     [0.5, inf]
     """
     _within("c", c, 0)

@@ -1,14 +1,19 @@
 """The built site in a browser: the book's own pages and the page kit's."""
 
+import contextlib
 import functools
+import gzip
 import re
 import shutil
 import threading
+from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
 
 import convert
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from toy_book import ToyBook
 
@@ -19,6 +24,20 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 )
+
+PAGES = {
+    "landing": ("book", "book/intro.html"),
+    "chapter": ("book", "chapters/bandits.html"),
+    "notation": ("book", "book/notation.html"),
+    "kit": ("kit", "chapters/kit.html"),
+}
+WIDTHS = (320, 390, 768, 1400)
+THEMES = ("light", "dark")
+LIMITS = {"landing": 400_000, "chapter": 1_200_000}
+
+each_page = pytest.mark.parametrize("address", PAGES, indirect=True)
+each_width = pytest.mark.parametrize("width", WIDTHS)
+each_theme = pytest.mark.parametrize("theme", THEMES)
 
 
 @pytest.fixture(scope="session")
@@ -54,15 +73,37 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="session")
-def served(kit):
-    """The kit's site over HTTP, as `http://127.0.0.1:port`."""
-    handler = functools.partial(Quiet, directory=str(kit))
+@contextlib.contextmanager
+def serving(folder):
+    """Serve a folder, as `http://127.0.0.1:port`."""
+    handler = functools.partial(Quiet, directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def served(kit):
+    """The page kit's site over HTTP."""
+    with serving(kit) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def book():
+    """The book's own site over HTTP."""
+    assert SITE.exists(), "build the site first: make book"
+    with serving(SITE) as address:
+        yield address
+
+
+@pytest.fixture
+def address(request, book, served):
+    """The address of one of `PAGES`."""
+    site, path = PAGES[request.param]
+    return f"{book if site == 'book' else served}/{path}"
 
 
 @pytest.fixture
@@ -272,6 +313,7 @@ def test_without_javascript_the_default_frame_stands(browser, served):
     live = page.locator('.rl-live[data-name="kit-slider"]')
     assert live.locator(".rl-wide svg").is_visible()
     assert not live.locator("input").is_visible()
+    page.wait_for_timeout(1800)
     assert live.locator(".rl-offline").is_visible()
     assert "height is 11.1" in live.locator(".rl-say").inner_text()
     context.close()
@@ -306,6 +348,7 @@ def test_a_quiz_hides_its_answers_and_works_by_keyboard(page, served):
 
 
 def test_the_strip_folds(page, served):
+    page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{served}/chapters/kit.html")
     strip = page.locator(".rl-strip")
     assert strip.locator("dl").is_visible()
@@ -331,3 +374,255 @@ def test_every_figure_has_a_name_for_those_who_cannot_see_it(page, served):
     assert page.locator(".rl-figure svg:not([aria-hidden=true])").count() == 0
     ids = page.eval_on_selector_all("[id]", "nodes => nodes.map(n => n.id)")
     assert len(ids) == len(set(ids))
+
+
+# ------------------------------------------------------------ every page
+
+
+def visit(page, address, width=1400, theme="light"):
+    """Open a page at a width, in a theme, and wait until it is quiet."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=theme)
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+
+
+@each_page
+@each_theme
+def test_nothing_is_asked_of_another_host_and_no_error_is_logged(page, address, theme):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda r: r.status >= 400 and page.problems.append(r.url))
+    visit(page, address, theme=theme)
+    here = urlparse(address).netloc
+    assert [u for u in asked if urlparse(u).netloc not in ("", here)] == []
+
+
+@each_page
+def test_it_works_from_the_file_system(page, address, kit):
+    path = urlparse(address).path
+    root = kit if "kit" in path else SITE
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    visit(page, (root / path[1:]).as_uri())
+    assert page.locator("h1").first.is_visible()
+    assert [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
+
+
+@each_page
+@each_width
+def test_no_page_scrolls_sideways(page, address, width):
+    visit(page, address, width)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= width
+
+
+@each_page
+@each_theme
+@pytest.mark.parametrize("width", [390, 1400])
+def test_axe_finds_no_serious_or_moderate_violation(page, address, width, theme):
+    visit(page, address, width, theme)
+    page.wait_for_timeout(300)
+    found = Axe().run(page).response["violations"]
+    bad = [
+        (v["id"], v["impact"], [node["target"] for node in v["nodes"]][:3])
+        for v in found
+        if v["impact"] in ("critical", "serious", "moderate")
+    ]
+    assert bad == []
+
+
+@each_page
+@each_width
+def test_the_layout_does_not_shift(page, address, width):
+    page.add_init_script(
+        """window.shift = 0;
+        new PerformanceObserver(list => {
+          for (const entry of list.getEntries())
+            if (!entry.hadRecentInput) window.shift += entry.value;
+        }).observe({type: 'layout-shift', buffered: true});"""
+    )
+    visit(page, address, width)
+    page.wait_for_timeout(800)
+    assert page.evaluate("window.shift") < 0.05
+
+
+@each_page
+def test_images_and_figures_say_what_they_show(page, address):
+    visit(page, address)
+    for image in page.locator("img").all():
+        assert (image.get_attribute("alt") or "").strip(), image.get_attribute("src")
+    for svg in page.locator("main svg:visible").all():
+        named = svg.evaluate(
+            "e => e.getAttribute('aria-label') || e.closest('[aria-hidden=true], "
+            "[role=img][aria-label], [role=group][aria-label]') !== null"
+        )
+        assert named, svg.evaluate("e => e.outerHTML.slice(0, 200)")
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_page_is_light(page, book, name):
+    sizes = {}
+
+    def count(response):
+        body = response.body()
+        packed = response.url.endswith((".woff2", ".woff", ".png"))
+        sizes[response.url] = len(body if packed else gzip.compress(body))
+
+    page.on("requestfinished", lambda request: count(request.response()))
+    visit(page, f"{book}/{PAGES[name][1]}")
+    total = sum(sizes.values())
+    heaviest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
+    assert total <= LIMITS[name], f"{total:,} bytes: {heaviest}"
+
+
+def test_formulas_are_the_only_reason_to_load_mathjax(page, book):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    visit(page, f"{book}/book/claims.html")
+    assert not any("mathjax" in url for url in asked)
+    visit(page, f"{book}/chapters/bandits.html")
+    assert any("mathjax" in url for url in asked)
+    assert not any("fontawesome" in url for url in asked)
+
+
+def test_the_search_finds_thompson(page, book):
+    page.goto(f"{book}/search.html?q=Thompson")
+    page.locator("#search-results li").first.wait_for()
+    assert "Multi-armed bandits" in page.inner_text("#search-results")
+
+
+def test_a_chapter_offers_colab_download_and_a_report(page, book):
+    visit(page, f"{book}/chapters/bandits.html")
+    links = page.locator(".rl-links a")
+    words = {a.inner_text(): a.get_attribute("href") for a in links.all()}
+    repository = convert.read_book(ROOT).repository.removeprefix("https://github.com/")
+    colab = words["Open in Colab"]
+    assert colab.endswith(f"{repository}/blob/main/chapters/bandits.ipynb")
+    assert words["Download the notebook"].endswith("bandits.ipynb")
+    assert f"{repository}/issues/new" in words["Report an error on this page"]
+    assert "CC BY 4.0" in page.inner_text("footer.bd-footer")
+    assert page.locator("button.copybtn").count() > 5
+
+
+def test_every_claim_is_listed_and_linked(page, book):
+    visit(page, f"{book}/book/claims.html")
+    made = convert.read_book(ROOT)
+    import notebooks
+
+    expected = []
+    for name in made.chapters:
+        notebook = notebooks.stored(ROOT / "chapters" / f"{name}.ipynb")
+        expected += [r["id"] for r in convert.records(notebook, "claim")]
+    listed = page.eval_on_selector_all(
+        ".rl-claims a", "links => links.map(a => a.textContent)"
+    )
+    assert listed == expected and len(expected) > 10
+    page.locator(".rl-claims a").first.click()
+    page.wait_for_load_state()
+    assert page.locator(f"#claim-{expected[0]}").is_visible()
+
+
+# ------------------------------------------------------------ links and sources
+
+
+class Links(HTMLParser):
+    """Collects a page's links, sources and anchors."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.anchors, self.sources = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        """Note what a tag points to."""
+        given = dict(attrs)
+        self.anchors.update(filter(None, (given.get("id"), given.get("name"))))
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        source = given.get("src") or (given.get("href") if tag == "link" else None)
+        if source and given.get("rel") != "canonical":
+            self.sources.append(source)
+
+
+def read_pages(site):
+    """Parse every page of a site."""
+    pages = {}
+    for path in site.rglob("*.html"):
+        parser = Links()
+        parser.feed(path.read_text(encoding="utf-8"))
+        pages[path.resolve()] = parser
+    return pages
+
+
+def broken_links(site):
+    """List the internal links and anchors that lead nowhere."""
+    pages, broken = read_pages(site), []
+    for path, parser in pages.items():
+        for link in parser.links + parser.sources:
+            parts = urlparse(link)
+            if parts.scheme or parts.netloc or link.startswith("#!"):
+                continue
+            file, anchor = urldefrag(link)
+            target = path if not file else (path.parent / unquote(urlparse(file).path))
+            target = target.resolve()
+            if target.is_dir():
+                target = target / "index.html"
+            if not target.exists():
+                broken.append(f"{path.name}: {link}")
+            elif anchor and target in pages and target.suffix == ".html":
+                if unquote(anchor) not in pages[target].anchors:
+                    broken.append(f"{path.name}: {link}")
+    return broken
+
+
+def outside_sources(site):
+    """List what the pages load from another host."""
+    return [
+        f"{path.name}: {source}"
+        for path, parser in read_pages(site).items()
+        for source in parser.sources
+        if urlparse(source).netloc
+    ]
+
+
+def test_no_internal_link_or_anchor_is_broken():
+    assert broken_links(SITE) == []
+
+
+def test_no_page_loads_anything_from_another_host():
+    assert outside_sources(SITE) == []
+
+
+def test_the_sheets_hold_the_contrast_that_they_promise():
+    tokens = (ROOT / "book/static/tokens.css").read_text(encoding="utf-8")
+    blocks = re.findall(r"([^{}]+)\{([^{}]*)\}", tokens)
+    themes = {}
+    for selector, body in blocks:
+        colors = dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", body))
+        if "paper" in colors and "ink" in colors:
+            themes.setdefault("dark" if "dark" in selector else "light", {}).update(
+                colors
+            )
+    assert set(themes) == {"light", "dark"}
+    for colors in themes.values():
+        for name, least in (
+            ("ink", 4.5), ("soft", 4.5), ("accent", 4.5), ("warn", 4.5), ("ok", 4.5),
+            ("edge", 3.0), ("fig-1", 4.5), ("fig-2", 4.5), ("fig-3", 4.5), ("fig-4", 4.5),
+        ):  # fmt: skip
+            for ground in ("paper", "tint"):
+                assert contrast(colors[name], colors[ground]) >= least, (name, ground)
+        assert contrast(colors["on-accent"], colors["accent"]) >= 4.5
+
+
+def contrast(a, b):
+    """Return the contrast of two colors by WCAG 2."""
+
+    def luminance(color):
+        parts = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        line = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts
+        ]
+        return 0.2126 * line[0] + 0.7152 * line[1] + 0.0722 * line[2]
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

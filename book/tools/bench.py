@@ -338,7 +338,7 @@ def copy_of_the_book() -> Iterator[Path]:
 
 def call(root: Path, *command: str | Path) -> float:
     """Run a command of the copy; return its seconds."""
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(root.parent)}
     for variable in ("ONLY", "FORCE", "FULL", "DEVICE", "RLBOOK_DEVICE"):
         env.pop(variable, None)
     begin = time.perf_counter()
