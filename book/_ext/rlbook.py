@@ -73,6 +73,7 @@ def _figure_alone(cell: Any) -> Any:
     figures = [out for out in cell.outputs if out.get("metadata", {}).get("rlbook")]
     figures = [out for out in figures if out.metadata.rlbook.kind == "figure"]
     alone = nbformat.from_dict({**cell, "outputs": figures})
+    alone.id = f"{cell.id}-figure"
     alone.metadata.tags = ["remove-input"]
     cell.outputs = [out for out in cell.outputs if out not in figures]
     del cell.metadata["mystnb"]

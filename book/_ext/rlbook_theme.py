@@ -47,6 +47,8 @@ def set_theme(app: Sphinx, config: Any) -> None:
     config.nb_code_prompt_hide = "Hide the code"
     config.html_context.setdefault("default_mode", "auto")
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
+    config.ogp_site_url = config.html_baseurl
+    config.ogp_image = "_static/card.png"
     config.html_favicon = "book/static/favicon.svg"
     if "book/static" not in config.html_static_path:
         config.html_static_path.append("book/static")
