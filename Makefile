@@ -57,7 +57,7 @@ check: .venv/.ready  ## the quick loop: lint, unit, contract
 	@$(MAKE) --no-print-directory lint unit contract
 
 lint: .venv/.ready
-	$(call stage,lint,$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check . && $(BIN)/mypy --no-incremental && $(BIN)/codespell && echo "ruff, mypy and codespell are clean")
+	$(call stage,lint,$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check . && $(BIN)/mypy --no-incremental && $(BIN)/codespell && echo "ruff mypy codespell: clean")
 
 unit: .venv/.ready
 	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)

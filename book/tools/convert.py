@@ -556,6 +556,7 @@ class _Converter:
             "dropdown": self.folded,
             "bibliography": self.bibliography,
             "code-block": self.code,
+            "chapter-map": self.chapter_map,
         }
         if block.name.startswith("prf:") and kind in THEOREMS:
             return self.numbered_box(block)
@@ -623,6 +624,11 @@ class _Converter:
 
     def code(self, block: Directive) -> list[str]:
         return ["", f"```{block.argument}", *block.body, "```", ""]
+
+    def chapter_map(self, block: Directive) -> list[str]:
+        del block
+        page = f"{self.book.site}/book/intro.html#chapter-map"
+        return ["", f"[The map of the book]({page}) shows what needs this chapter.", ""]
 
     def bibliography(self, block: Directive) -> list[str]:
         del block
