@@ -243,6 +243,34 @@ def test_no_environment_or_time_is_in_a_notebook(made):
             assert "execution" not in cell["metadata"]
 
 
+STUDY = """from rlbook_utils import beta, page
+
+
+def grow():
+    return {"n": [1, 2], "half": [beta.half(1), beta.half(2)]}
+
+
+stored = page.study("growth", grow, seeds=[0], modules=[beta])
+print("half", stored["half"][1])
+"""
+
+
+def test_a_full_run_stores_the_study_and_a_plain_run_draws_it(toy):
+    toy.edit("book/chapters/two.md", 'print("half", half(3))\n', STUDY)
+    done = toy.make_notebooks(ONLY="two")
+    assert done.returncode == 1 and "run `make notebooks FULL=1`" in done.stderr
+    assert toy.make_notebooks(ONLY="two", FULL="1").returncode == 0
+    stored = toy.read("rlbook_utils/data/two_growth.csv")
+    assert "# seeds: 0" in stored and stored.endswith("n,half\n1,0.5\n2,1\n")
+    toy.ran()
+    assert toy.make_notebooks().returncode == 0
+    assert toy.ran() == []
+    toy.edit("rlbook_utils/data/two_growth.csv", "2,1", "2,7")
+    assert toy.make_notebooks().returncode == 0
+    assert toy.ran() == ["two"]
+    assert "half 7.0" in toy.read("chapters/two.ipynb")
+
+
 def test_figures_are_written_with_their_data(toy):
     done = toy.command("book/tools/figures.py", ONLY="one", THEME="dark")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -164,6 +164,15 @@ class Pitfall(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the box; the title names the mistake."""
+        block = convert.Directive(
+            "pitfall",
+            self.arguments[0],
+            {},
+            list(self.content),
+            self.lineno,
+            self.content_offset,
+        )
+        convert.check_pitfall(Path(self.env.docname), block)
         box = nodes.admonition(classes=["rl-pitfall"])
         title, messages = self.parse_inline(self.arguments[0])
         box += nodes.title("", "Pitfall: ", *title)

@@ -22,6 +22,7 @@ import jupytext
 import nbformat
 import yaml
 from pybtex.database import Entry, parse_file
+from pybtex.richtext import Text as RichText
 
 KNOWN_TAGS = {
     "hide-input",
@@ -596,17 +597,17 @@ class _Converter:
 
     def pitfall(self, block: Directive) -> list[str]:
         title = self.inline(block.argument, block.line)
-        if not title:
-            raise self.fail(block.line, "a pitfall needs a name")
+        check_pitfall(self.text.path, block)
         return quote([f"**Pitfall: {title}**", "", *self.body(block)])
 
     def strip(self, block: Directive) -> list[str]:
         lines: list[str] = []
-        for line in self.body(block):
+        body = self.body(block)
+        for line, following in zip(body, [*body[1:], ""], strict=True):
             definition = re.match(r"^: {0,3}(.*)$", line)
             if definition:
                 lines.append(definition[1])
-            elif line and not line[0].isspace() and not line.startswith(("-", "*")):
+            elif following.startswith(": "):
                 lines += ["", f"**{line}**", ""]
             else:
                 lines.append(line.removeprefix("  "))
@@ -754,6 +755,19 @@ def page_title(book: Book, page: str, error: Exception) -> str:
 # ---------------------------------------------------------------- quizzes
 
 
+PITFALL = ("**Wrong:**", "**Right:**", "**Damage:**")
+
+
+def check_pitfall(path: Path, block: Directive) -> None:
+    """Refuse a pitfall without a name, a wrong line, a right line or its damage."""
+    body = "\n".join(block.body)
+    missing = [part for part in PITFALL if part not in body]
+    if not block.argument:
+        raise TextError(path, block.line, "a pitfall needs a name")
+    if missing:
+        raise TextError(path, block.line, f"the pitfall lacks {', '.join(missing)}")
+
+
 class Choice(NamedTuple):
     """One option of a quiz and why it is right or wrong."""
 
@@ -803,10 +817,15 @@ def author_year(book: Book, key: str, role: str = "cite:p") -> str:
         " ".join(person.prelast_names + person.last_names)
         for person in entry.persons.get("author", [])
     ]
-    people = [re.sub(r"[{}]", "", person) for person in people]
+    people = [plain(person) for person in people]
     names = " and ".join(people) if len(people) < 3 else f"{people[0]} et al."
     year = entry.fields["year"]
     return f"{names} ({year})" if role == "cite:t" else f"{names}, {year}"
+
+
+def plain(latex: str) -> str:
+    """Turn a field of the bibliography into plain text: no braces, real accents."""
+    return str(RichText.from_latex(latex))
 
 
 def address(entry: Entry) -> str:
@@ -820,8 +839,8 @@ def address(entry: Entry) -> str:
 
 def reference(entry: Entry) -> str:
     """Write a source out for the list of references of a notebook."""
-    people = [re.sub(r"[{}]", "", str(person)) for person in entry.persons["author"]]
-    title = re.sub(r"[{}]", "", entry.fields["title"])
+    people = [plain(str(person)) for person in entry.persons["author"]]
+    title = plain(entry.fields["title"])
     where = next(
         (
             entry.fields[field]
@@ -830,7 +849,7 @@ def reference(entry: Entry) -> str:
         ),
         "",
     )
-    where = re.sub(r"[{}]", "", where)
+    where = plain(where)
     year = entry.fields["year"]
     tail = f" {where}, {year}." if where else f" {year}."
     return f"{'; '.join(people)}. [{title}]({address(entry)}).{tail}"

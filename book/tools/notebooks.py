@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -485,6 +486,9 @@ def selected(book: Book, only: str) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = arguments(argv)
+    # A shell starts background jobs with SIGINT ignored; `kill` sends SIGTERM.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=False, soft_wrap=True)
     try:
         check_device(args.device)
