@@ -313,7 +313,7 @@ def testbed(tick: Tick) -> Measured:
     from rlbook_utils import bandits
     from rlbook_utils.core import runtime
 
-    arms, steps, seeds, runs = 10, 1000, 2000, 20
+    arms, steps, seeds, runs = 10, 1000, 10_000, 20
     luck = runtime.generator(0, "cpu")
 
     def ours() -> object:
