@@ -35,7 +35,20 @@ def test_the_abscissa_is_left_out_of_the_digest():
 def test_the_notebook_gets_svg_png_text_and_alt():
     data, metadata = drawn()._repr_mimebundle_()
     assert set(data) == {"image/svg+xml", "image/png", "text/plain"}
-    assert metadata["rlbook"] == {"kind": "figure", "name": "demo", "alt": ALT}
+    record = metadata["rlbook"]
+    assert (record["kind"], record["name"], record["alt"]) == ("figure", "demo", ALT)
+
+
+def test_the_phone_gets_a_drawing_of_its_own_and_the_figure_stays_as_it_was():
+    fig = plotting.canvas()
+    ax = plotting.axes(fig, x="pulls", y="Regret", xlim=(0, 1), ylim=(0, 1))
+    plotting.line(ax, [0, 1], [0, 1], series=1, name="REINFORCE")
+    plotting.name_lines(ax)
+    before = plotting.svg(fig, "demo")
+    shown = plotting.figure(fig, name="demo", alt=ALT, data={"y": [0, 1]})
+    assert 'viewBox="0 0 340 300"' in shown.narrow and "REINFORCE" in shown.narrow
+    assert shown.narrow.count("REINFORCE") == 1
+    assert shown.svg == before == plotting.svg(fig, "demo")
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,16 @@ def _shown(output: Any) -> list[Any]:
             f"{html.escape(record['sentence'])}</p>"
         )
     elif record["kind"] == "figure" and "live" not in record:
-        drawing = output["data"]["image/svg+xml"].replace(
-            "<svg", '<svg aria-hidden="true"', 1
-        )
+        hidden = '<svg aria-hidden="true"'
+        drawn = output["data"]["image/svg+xml"].replace("<svg", hidden, 1)
+        if record["narrow"]:
+            narrow = record["narrow"].replace("<svg", hidden, 1)
+            drawn = (
+                f'<div class="rl-wide">{drawn}</div>'
+                f'<div class="rl-narrow">{narrow}</div>'
+            )
         label = html.escape(record["alt"], quote=True)
-        markup = (
-            f'<div class="rl-figure" role="img" aria-label="{label}">{drawing}</div>'
-        )
+        markup = f'<div class="rl-figure" role="img" aria-label="{label}">{drawn}</div>'
     else:
         return [output]
     output["data"] = {"text/html": markup}

@@ -265,6 +265,8 @@ def name_lines(ax: Axes) -> None:
     >>> ax.texts[0].get_text()
     'greedy'
     """
+    for text in [text for text in ax.texts if text.get_gid() == "name"]:
+        text.remove()
     named = [artist for artist in ax.lines if str(artist.get_label())[0] != "_"]
     if not named:
         return
@@ -281,6 +283,8 @@ def name_lines(ax: Axes) -> None:
             str(artist.get_label()),
             transform=ax.transAxes,
             va="center",
+            gid="name",
+            fontsize=TEXT,
             color=color,
             weight="normal" if color == ROLES["fig-soft"] else "bold",
         )
@@ -295,6 +299,7 @@ class Rendered:
     alt: str
     digest: str
     svg: str
+    narrow: str
     png: bytes
 
     def _repr_mimebundle_(
@@ -305,7 +310,12 @@ class Rendered:
             "image/png": base64.b64encode(self.png).decode(),
             "text/plain": self.digest,
         }
-        record = {"kind": "figure", "name": self.name, "alt": self.alt}
+        record = {
+            "kind": "figure",
+            "name": self.name,
+            "alt": self.alt,
+            "narrow": self.narrow,
+        }
         return data, {"rlbook": record, "image/png": {"alt": self.alt}}
 
 
@@ -359,7 +369,7 @@ def figure(
     check_name(name, alt)
     summary = digest(name, data, x=x, n=n)
     export(fig, name, data)
-    return Rendered(name, alt, summary, svg(fig, name), png(fig))
+    return Rendered(name, alt, summary, svg(fig, name), _narrowed(fig, name), png(fig))
 
 
 def check_name(name: str, alt: str) -> None:
@@ -527,7 +537,7 @@ def _panel_box(
     left, right, top, bottom = 50.0, 84.0, 34.0, 31.0
     gap = 62.0
     if width < FULL[0]:
-        left, right = 40.0, 66.0
+        left, right = 40.0, 76.0
     each = (width - left - right - gap * (count - 1)) / count
     start = left + index * (each + gap)
     return (
@@ -547,8 +557,13 @@ def _style(ax: Axes, x: str, y: str) -> None:
     ax.grid(axis="y", color=ROLES["fig-rule"], linewidth=0.8)
     ax.set_axisbelow(True)
     ax.locator_params(nbins=5)
+    _place_titles(ax, x, y)
+
+
+def _place_titles(ax: Axes, x: str, y: str) -> None:
     width, height = ax.bbox.width, ax.bbox.height
     left = ax.bbox.x0 if not len(ax.figure.axes) > 1 else 34.0
+    after = 30 if ax.figure.bbox.width >= FULL[0] else 16
     # Names are not texts of the axes: emptying the axes must leave them.
     ax.set_title(
         y,
@@ -560,8 +575,28 @@ def _style(ax: Axes, x: str, y: str) -> None:
         pad=0,
     )
     ax.set_xlabel(x, fontsize=TEXT, ha="left")
-    ax.xaxis.set_label_coords(1 + 30 / width, -11.5 / height)
+    ax.xaxis.set_label_coords(1 + after / width, -11.5 / height)
     ax.xaxis.label.set_verticalalignment("top")
+
+
+def _narrowed(fig: Figure, name: str) -> str:
+    """Draw a figure of one panel in its form for phones; nothing for several."""
+    if len(fig.axes) != 1:
+        return ""
+    ax, size = fig.axes[0], fig.get_size_inches().copy()
+
+    def lay_out(width: float, height: float) -> None:
+        fig.set_size_inches(width / 72, height / 72)
+        ax.set_position(_panel_box(fig, 0, 1))
+        _place_titles(ax, ax.get_xlabel(), ax.get_title(loc="left"))
+        if any(text.get_gid() == "name" for text in ax.texts):
+            name_lines(ax)
+
+    with rc_context(_RC):
+        lay_out(*NARROW)
+        drawn = svg(fig, f"{name}-narrow")
+        lay_out(*(size * 72))
+    return drawn
 
 
 def _spread(heights: np.ndarray, bottom: float, top: float) -> np.ndarray:
