@@ -90,7 +90,7 @@ chance_that_first_is_best = Checker(
         Mistake(_arms_swapped, "This is the chance that the *second* arm is best."),
         Mistake(_ratio_of_means, "Comparing means forgets how sure each one is."),
     ],
-    rtol=1e-6,
+    rtol=1e-4,
 )
 """P(theta_0 > theta_1) under uniform priors from ``wins`` (2,), ``losses`` (2,)."""
 

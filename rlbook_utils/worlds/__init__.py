@@ -1,0 +1,1 @@
+"""Worlds to act in: exact tabular MDPs and their standard examples."""
