@@ -144,6 +144,16 @@ def _close(translator: Any, node: _Element) -> None:
     translator.body.append(f"</{node['tag']}>\n")
 
 
+def as_block(directive: SphinxDirective) -> convert.Directive:
+    """Return a directive as the converter sees it, for the checks that both make."""
+    argument = directive.arguments[0] if directive.arguments else ""
+    lines = list(directive.content)
+    start = directive.content_offset
+    return convert.Directive(
+        directive.name, argument, {}, lines, directive.lineno, start
+    )
+
+
 class Strip(SphinxDirective):
     """The collapsible strip at the head of a chapter, around a definition list."""
 
@@ -167,15 +177,7 @@ class Pitfall(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the box; the title names the mistake."""
-        block = convert.Directive(
-            "pitfall",
-            self.arguments[0],
-            {},
-            list(self.content),
-            self.lineno,
-            self.content_offset,
-        )
-        convert.check_pitfall(Path(self.env.docname), block)
+        convert.check_pitfall(Path(self.env.docname), as_block(self))
         box = nodes.admonition(classes=["rl-pitfall"])
         title, messages = self.parse_inline(self.arguments[0])
         box += nodes.title("", "Pitfall: ", *title)
@@ -192,14 +194,7 @@ class Quiz(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the question and one foldable line for each choice."""
-        block = convert.Directive(
-            "quiz",
-            self.arguments[0] if self.arguments else "",
-            {},
-            list(self.content),
-            self.lineno,
-            self.content_offset,
-        )
+        block = as_block(self)
         question, choices = convert.read_quiz(Path(self.env.docname), block)
         box = element("rl-quiz")
         asked = nodes.paragraph(classes=["rl-quiz-question"])
