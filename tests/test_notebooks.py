@@ -243,6 +243,26 @@ def test_no_environment_or_time_is_in_a_notebook(made):
             assert "execution" not in cell["metadata"]
 
 
+ON_A_DEVICE = """
+import sys
+sys.path.insert(0, "book/tools")
+import notebooks
+notebooks.check_device = lambda name: None
+sys.exit(notebooks.main(["--device", "cuda"]))
+"""
+
+
+def test_a_run_on_a_gpu_leaves_the_chapters_and_compares_the_claims(toy):
+    before = toy.notebooks()
+    done = toy.command("-c", ON_A_DEVICE)
+    assert done.returncode == 0, done.stderr
+    assert toy.notebooks() == before
+    written = {path.name for path in (toy.root / "_build/notebooks-cuda").iterdir()}
+    assert written == {"one.ipynb", "two.ipynb"}
+    line = "one/total-is-small: 4.00, committed 4.00, range 0 to 10"
+    assert line in done.stdout
+
+
 STUDY = """from rlbook_utils import beta, page
 
 

@@ -40,6 +40,9 @@ def main() -> int:
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: the figures so far are kept", file=sys.stderr)
+        return 130
     print(f"the figures are in {FOLDER}")
     return 0
 

@@ -116,7 +116,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.repository is not None:
         return set_addresses(args.repository, args.address)
-    return serve(args.port) if args.serve else render()
+    try:
+        return serve(args.port) if args.serve else render()
+    except KeyboardInterrupt:
+        print("interrupted: run it again and it goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
