@@ -59,7 +59,11 @@ check: .venv/.ready  ## the quick loop: lint, unit, contract
 lint: .venv/.ready
 	$(call stage,lint,$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check . && $(BIN)/mypy --no-incremental && $(BIN)/codespell && echo "ruff mypy codespell: clean")
 
-unit: .venv/.ready
+.venv/.worlds: .venv/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[worlds]'
+	@touch $@
+
+unit: .venv/.worlds
 	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
 
 contract: .venv/.ready
