@@ -83,6 +83,17 @@ def test_the_svg_follows_the_theme_and_shows_without_it():
     assert set(re.findall(r"#[0-9a-f]{6}\b", without)) == set()
 
 
+def test_what_is_drawn_in_black_becomes_ink():
+    fig = plotting.canvas()
+    ax = plotting.axes(fig, x="pulls", y="Regret")
+    ax.text(0.5, 0.5, "plain")
+    ax.plot([0, 1], [0, 1], color="black")
+    drawn = plotting.svg(fig, "demo")
+    ink = f"var(--fig-ink,{plotting.ROLES['fig-ink']})"
+    assert f"fill: {ink}" in drawn.split(">")[0]
+    assert f"stroke: {ink}" in drawn and "#000000" not in drawn
+
+
 def test_the_svg_is_compact():
     svg = drawn().svg
     assert not re.search(r"\d\.\d{3,}", svg)

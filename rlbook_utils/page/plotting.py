@@ -580,8 +580,8 @@ def _place_titles(ax: Axes, x: str, y: str) -> None:
 
 
 def _narrowed(fig: Figure, name: str) -> str:
-    """Draw a figure of one panel in its form for phones; nothing for several."""
-    if len(fig.axes) != 1:
+    """Draw a chart of one panel in its form for phones; nothing for other figures."""
+    if len(fig.axes) != 1 or not fig.axes[0].axison:
         return ""
     ax, size = fig.axes[0], fig.get_size_inches().copy()
 
@@ -640,11 +640,13 @@ def _compact(text: str, name: str) -> str:
     text = re.sub(
         r'(url\(#|href="#)([^)"]+)', lambda m: m[1] + keep.get(m[2], m[2]), text
     )
+    text = text.replace(": #000000", f": {ROLES['fig-ink']}")
     for role, color in ROLES.items():
         text = text.replace(f": {color}", f": var(--{role},{color})")
     text = re.sub(r'(?<=style=")([^"]*)(?=")', lambda m: _style_of(m[1]), text)
     text = re.sub(r' transform="rotate\(-?0 [^"]*"| style=""', "", text)
-    text = text.replace("<svg", f'<svg style="{_FONT}"', 1)
+    ink = f"var(--fig-ink,{ROLES['fig-ink']})"
+    text = text.replace("<svg", f'<svg style="{_FONT}; fill: {ink}"', 1)
     text = re.sub(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>", "", text)
     text = re.sub(r">\s+<", "><", text)
     return re.sub(r"\s*\n\s*", " ", text).strip()

@@ -14,8 +14,8 @@ Everything is numpy float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,15 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 Backup = Callable[[Array], Array]
 
 SUM_TOLERANCE = 1e-9
 MOST_DENSE = 5000
 FEW_STATES = 200
 MOST_TRAJECTORIES = 10**5
-MOVES = ("left", "down", "right", "up")
-STEPS = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
-MAP = {"#": "wall", ".": "free", "S": "start", "G": "goal", "X": "pit", "C": "cliff"}
 
 
 class Step(NamedTuple):
@@ -84,10 +82,9 @@ def _first(wrong: Bools) -> tuple[int, ...]:
     return tuple(int(k) for k in np.argwhere(wrong)[0])
 
 
-def _states_last(array: ArrayLike, dtype: type) -> NDArray[np.generic]:
+def _states_last(array: NDArray[T]) -> NDArray[T]:
     """Return (A, S, m) with the states contiguous in memory: what the kernels read."""
-    inner = np.ascontiguousarray(np.moveaxis(np.asarray(array, dtype), 1, 2))
-    return np.moveaxis(inner, 1, 2)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, 2)), 1, 2)
 
 
 def _to_successors(dense: Array) -> Ints:
@@ -96,15 +93,15 @@ def _to_successors(dense: Array) -> Ints:
     return np.argsort(dense == 0, axis=-1, kind="stable")[..., :most]
 
 
-def _check_shapes(table: Array, successors: ArrayLike | None) -> None:
+def _check_shapes(table: Array, successors: Ints | None) -> None:
     dense = successors is None
     letters = "(A, S, S)" if dense else "(A, S, m)"
-    square = table.ndim == 3 and (not dense or table.shape[1] == table.shape[2])
-    if not square or table.size == 0:
+    fits = table.ndim == 3 and (not dense or table.shape[1] == table.shape[2])
+    if not fits or table.size == 0:
         raise ValueError(f"transitions has shape {table.shape}: it must be {letters}")
-    if not dense and np.shape(successors) != table.shape:
+    if successors is not None and successors.shape != table.shape:
         raise ValueError(
-            f"successors has shape {np.shape(successors)}, transitions {table.shape}: "
+            f"successors has shape {successors.shape}, transitions {table.shape}: "
             "they must agree"
         )
 
@@ -153,12 +150,12 @@ def _distribution(start: ArrayLike | None, terminal: Bools) -> Array:
     states = len(terminal)
     if start is None:
         free = ~terminal if not terminal.all() else terminal
-        return free / free.sum()
+        return np.asarray(free / free.sum())
     given = np.asarray(start, dtype=np.float64)
     if given.ndim == 0:
         if not 0 <= given < states or given != int(given):
             raise ValueError(f"start is state {given:g}, but there are {states}")
-        return np.eye(1, states, int(given))[0]
+        return np.asarray(np.eye(1, states, int(given))[0])
     if given.shape != (states,):
         raise ValueError(f"start has shape {given.shape}: it must be ({states},)")
     if not (given >= 0).all() or abs(given.sum() - 1) > SUM_TOLERANCE:
@@ -170,21 +167,42 @@ def _choose(weights: Array, rng: np.random.Generator) -> Ints:
     """Return one column per row of weights (N, k), with these probabilities."""
     edges = np.cumsum(weights, axis=1)
     edges /= edges[:, -1:]
-    return (edges <= rng.random((len(weights), 1))).sum(1)
+    return np.asarray((edges <= rng.random((len(weights), 1))).sum(1))
 
 
-def _gatherer(index: Ints) -> Callable[[Array, Array], None]:
+def gatherer(index: Ints) -> Callable[[Array, Array], None]:
     """Return a function (values, out) that sets out[s] = values[index[s]].
 
     Where most states move by the same distance, as on a grid, a shifted copy with the
     exceptions patched is several times faster than indexing.
+
+    Parameters
+    ----------
+    index : (S,) array of int
+        In 0 ... S - 1.
+
+    Returns
+    -------
+    callable
+        Both its arguments are (S,), and not the same array.
+
+    Examples
+    --------
+    >>> out = np.empty(3)
+    >>> gatherer(np.array([1, 2, 2]))(np.array([5.0, 6.0, 7.0]), out)
+    >>> out.tolist()
+    [6.0, 7.0, 7.0]
     """
     size = len(index)
     distance = index - np.arange(size)
     offset = int(np.bincount(distance + size).argmax()) - size
     odd = np.flatnonzero(distance != offset)
     if 4 * len(odd) > size:
-        return lambda values, out: np.take(values, index, out=out, mode="clip") and None
+
+        def take(values: Array, out: Array) -> None:
+            np.take(values, index, out=out, mode="clip")
+
+        return take
     low, high, targets = max(0, -offset), min(size, size - offset), index[odd]
 
     def shift(values: Array, out: Array) -> None:
@@ -194,7 +212,7 @@ def _gatherer(index: Ints) -> Callable[[Array, Array], None]:
     return shift
 
 
-def improve(q_values: Array, incumbent: Ints, tolerance: float = 1e-13) -> Ints:
+def improve(q_values: Array, incumbent: Ints, tolerance: float = 1e-14) -> Ints:
     """Return a greedy policy that keeps the incumbent action on ties.
 
     pi'(s) = pi(s) if Q(s, pi(s)) >= max_a Q(s, a) - tolerance * max(1, max |Q|), else
@@ -293,20 +311,19 @@ class TabularMDP:
         successors: ArrayLike | None = None,
     ) -> None:
         table = np.asarray(transitions, dtype=np.float64)
-        _check_shapes(table, successors)
+        after = None if successors is None else np.asarray(successors, dtype=np.intp)
+        _check_shapes(table, after)
         _check_rows(table)
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma is {gamma}: it must be in [0, 1]")
         self.gamma = float(gamma)
         self.actions, self.states = table.shape[:2]
-        if successors is not None:
-            wide = np.asarray(successors, dtype=np.intp)
-            _check_successors(wide, self.states)
-        else:
-            wide = _to_successors(table)
-            table = np.take_along_axis(table, wide, axis=-1)
-        self.successors: Ints = _states_last(wide, np.intp)  # type: ignore[assignment]
-        self.probabilities: Array = _states_last(table, np.float64)  # type: ignore[assignment]
+        if after is None:
+            after = _to_successors(table)
+            table = np.take_along_axis(table, after, axis=-1)
+        _check_successors(after, self.states)
+        self.successors = _states_last(after)
+        self.probabilities = _states_last(table)
         self.terminal = _mask(terminal, self.states)
         self.start = _distribution(start, self.terminal)
         self._set_rewards(np.asarray(r, np.float64), dense=successors is None)
@@ -330,10 +347,12 @@ class TabularMDP:
             return
         if dense:
             r = np.take_along_axis(r.swapaxes(0, 1), self.successors, axis=-1)
-        self.rewards = _states_last(r, np.float64)  # type: ignore[assignment]
+        self.rewards = _states_last(r)
         self.r = np.empty((states, actions), order="F")
         for action in range(actions):
-            np.einsum("sm,sm->s", self.probabilities[action], r[action], out=self.r[:, action])
+            np.einsum(
+                "sm,sm->s", self.probabilities[action], r[action], out=self.r[:, action]
+            )
 
     def _check_terminal(self) -> None:
         ends = np.flatnonzero(self.terminal)
@@ -363,13 +382,13 @@ class TabularMDP:
     def _reaches(self, states: Bools) -> Bools:
         """Return (S, A): whether a step can lead into `states`."""
         into = states[self.successors] & (self.probabilities > 0)
-        return into.any(-1).T
+        return np.asarray(into.any(-1).T)
 
     def _can_end(self, allowed: Bools) -> Bools:
-        ends = self.terminal
+        ends: Bools = self.terminal
         while True:
             more = ends | (self._reaches(ends) & allowed).any(1)
-            if (more == ends).all():
+            if np.array_equal(more, ends):
                 return ends
             ends = more
 
@@ -382,9 +401,9 @@ class TabularMDP:
         stay = ~self.terminal
         while True:
             inside = ~self._reaches(~stay) & stay[:, None]
-            if (inside.any(1) == stay).all():
+            if np.array_equal(inside.any(1), stay):
                 break
-            stay = inside.any(1)
+            stay = np.asarray(inside.any(1))
         free = inside & (self.r >= 0)
         if free.any():
             state, action = _first(free)
@@ -453,25 +472,55 @@ class TabularMDP:
                     "gamma is 1, but under this policy no episode ends from state "
                     f"{_first(endless)[0]}"
                 )
-        system = np.eye(self.states) - self.gamma * self.transition_matrix(table)
-        system[self.terminal] = np.eye(self.states)[self.terminal]
-        system[~self.terminal] *= ~self.terminal
+        system = -self.gamma * self.transition_matrix(table)
+        system[self.terminal] = 0
+        system[:, self.terminal] = 0
+        system[np.diag_indices(self.states)] += 1
         return system
 
     def evaluate(self, pi: ArrayLike) -> Array:
         """Return the exact values V_pi (S,) by a linear solve.
 
-        V = r_pi + gamma P_pi V, with V = 0 at terminal states. With gamma = 1 a policy
-        that never ends from some state is refused, as are more than 5,000 states.
+        V = r_pi + gamma P_pi V, with V = 0 at terminal states.
+
+        Parameters
+        ----------
+        pi : (S,) array of int or (S, A) array
+            Actions or probabilities.
+
+        Returns
+        -------
+        (S,) array
+
+        Raises
+        ------
+        ValueError
+            If `pi` is no policy, gamma = 1 and it never ends from some state, or there
+            are more than 5,000 states.
+
+        Notes
+        -----
         Source: Sutton and Barto (2018), equation 4.4.
         """
         reward = (self.policy(pi) * self.r).sum(1)
         return np.asarray(np.linalg.solve(self._system(pi), reward))
 
     def q_values(self, values: ArrayLike) -> Array:
-        """Return Q (S, A), r(s, a) + gamma sum_s' P(s' given s, a) V(s').
+        """Return Q from V: r(s, a) + gamma sum_s' P(s' given s, a) V(s').
 
-        Terminal states bootstrap 0, whatever `values` (S,) has there.
+        Parameters
+        ----------
+        values : (S,) array
+            Terminal states bootstrap 0, whatever it has there.
+
+        Returns
+        -------
+        (S, A) array
+
+        Raises
+        ------
+        ValueError
+            If `values` is not (S,).
         """
         given = np.asarray(values, np.float64)
         if given.shape != (self.states,):
@@ -495,7 +544,7 @@ class TabularMDP:
 
             return multiply
         gather = [
-            [_gatherer(rows[:, which]) for which in range(most)]
+            [gatherer(rows[:, which]) for which in range(most)]
             for rows in self.successors
         ]
         weights = self.gamma * np.moveaxis(self.probabilities, 2, 1)
@@ -516,9 +565,25 @@ class TabularMDP:
         """Return the optimal values and policy, exactly, by policy iteration.
 
         Each policy is evaluated by a linear solve, and the incumbent action is kept on
-        ties. With gamma = 1 the world must have a policy that ends from every state,
-        and every reward on a path that never ends must be negative: else refused.
-        Source: Sutton and Barto (2018), section 4.3; Bertsekas and Tsitsiklis (1991).
+        ties, so it stops.
+
+        Returns
+        -------
+        Optimum
+            ``(values, policy)``, both (S,).
+
+        Raises
+        ------
+        ValueError
+            If there are more than 5,000 states; or if gamma = 1 and an action that can
+            be part of a path without end pays 0 or more. (Where all of those pay less,
+            a policy that never ends is worth minus infinity, and the optimum is that
+            of a stochastic shortest path.)
+
+        Notes
+        -----
+        Source: Sutton and Barto (2018), section 4.3; Bertsekas and Tsitsiklis (1991),
+        An analysis of stochastic shortest path problems.
         """
         policy = np.zeros(self.states, np.intp)
         if self.gamma == 1:
@@ -545,11 +610,25 @@ class TabularMDP:
         return policy
 
     def occupancy(self, pi: ArrayLike) -> Array:
-        """Return d_gamma (S,), sum_t gamma^t P(s_t = s), unnormalized.
+        """Return the occupancy d_gamma(s) = sum_t gamma^t P(s_t = s), unnormalized.
 
         It solves d = mu_0 + gamma P_pi^T d and sums to 1/(1 - gamma), terminal states
-        included. With gamma = 1 it counts visits: infinite at terminal states that can
-        be reached, 0 at the others.
+        included, so that J = sum_s d(s) r_pi(s). With gamma = 1 it counts visits:
+        infinite at terminal states that can be reached, 0 at the others.
+
+        Parameters
+        ----------
+        pi : (S,) array of int or (S, A) array
+            Actions or probabilities.
+
+        Returns
+        -------
+        (S,) array
+
+        Raises
+        ------
+        ValueError
+            As :meth:`evaluate`.
         """
         visits = np.linalg.solve(
             self._system(pi).T, np.where(self.terminal, 0, self.start)
@@ -561,10 +640,21 @@ class TabularMDP:
             stays = arrivals / (1 - self.gamma)
         return np.where(self.terminal, stays, visits)
 
-    def step(self, state: ArrayLike, action: ArrayLike, rng: np.random.Generator) -> Step:
-        """Take `action` (N,) in `state` (N,) and return a :class:`Step`.
+    def step(
+        self, state: ArrayLike, action: ArrayLike, rng: np.random.Generator
+    ) -> Step:
+        """Take one step in N copies of the world.
 
-        The reward is that of the transition where it was given, else r(s, a).
+        Parameters
+        ----------
+        state, action : (N,) arrays of int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Step
+            ``(reward, next_state, terminated)``, each (N,). The reward is that of the
+            transition where it was given, else r(s, a).
         """
         here, chosen = np.asarray(state, np.intp), np.asarray(action, np.intp)
         which = _choose(self.probabilities[chosen, here], rng)
@@ -583,7 +673,27 @@ class TabularMDP:
     def rollout(
         self, pi: ArrayLike, count: int, horizon: int, rng: np.random.Generator
     ) -> Rollout:
-        """Return N = `count` episodes of at most T = `horizon` steps under `pi`."""
+        """Sample episodes under a policy.
+
+        Parameters
+        ----------
+        pi : (S,) array of int or (S, A) array
+            Actions or probabilities.
+        count : int
+            N, at least 1.
+        horizon : int
+            T, at least 1: the clock truncates what has not ended by then.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Rollout
+
+        Raises
+        ------
+        ValueError
+            If a count is below 1 or `pi` is no policy.
+        """
         if count < 1 or horizon < 1:
             raise ValueError(
                 f"count is {count}, horizon is {horizon}: both must be at least 1"
@@ -624,11 +734,26 @@ class TabularMDP:
         return rows
 
     def enumerate(self, horizon: int, pi: ArrayLike) -> Trajectories:
-        """Return all trajectories of T = `horizon` steps under `pi`.
+        """Return all trajectories under a policy, with their probabilities and returns.
 
         p(tau) = mu_0(s_0) prod_t pi(a_t given s_t) P(s_{t+1} given s_t, a_t). The
-        *problem* ends at T: nothing is bootstrapped there. More than 100,000
-        trajectories are refused.
+        *problem* ends at T: nothing is bootstrapped there.
+
+        Parameters
+        ----------
+        horizon : int
+            T, at least 1.
+        pi : (S,) array of int or (S, A) array
+            Actions or probabilities.
+
+        Returns
+        -------
+        Trajectories
+
+        Raises
+        ------
+        ValueError
+            If there are more than 100,000 of them, `horizon` < 1 or `pi` is no policy.
         """
         if horizon < 1:
             raise ValueError(f"horizon is {horizon}: it must be at least 1")
@@ -641,7 +766,10 @@ class TabularMDP:
         first = np.cumsum(counts) - counts
         states = np.flatnonzero(self.start)[:, None]
         chance, returns = self.start[states[:, 0]], np.zeros(len(states))
-        actions, rewards = np.empty((len(states), 0), np.intp), np.empty((len(states), 0))
+        actions, rewards = (
+            np.empty((len(states), 0), np.intp),
+            np.empty((len(states), 0)),
+        )
         for t in range(horizon):
             fan = counts[states[:, -1]]
             if fan.sum() > MOST_TRAJECTORIES:
@@ -661,205 +789,53 @@ class TabularMDP:
         return Trajectories(chance, returns, states, actions, rewards)
 
 
-# Grids
-
-
-class GridWorld(TabularMDP):
-    """A grid whose states are the cells that are not walls, row by row.
-
-    Made by :func:`grid_world`. Actions are `left, down, right, up`.
-
-    Attributes
-    ----------
-    cells : (S, 2) array of int
-        Row and column of each state.
-    shape : tuple of int
-        Rows and columns of the map.
-    moves : (4, S) array of int
-        Where each direction leads.
-    mix : (4, 4) array
-        Probability of moving in direction d when action a is chosen.
-    """
-
-    cells: Ints
-    shape: tuple[int, int]
-    moves: Ints
-    mix: Array
-
-    def backup(self) -> Backup:
-        """Return the function of :meth:`TabularMDP.backup`, by shifted copies.
-
-        All actions share the four neighbors' values, so a sweep reads 4 values a state
-        instead of A * m.
-        """
-        if self.states <= FEW_STATES:
-            return super().backup()
-        gather = [_gatherer(row) for row in self.moves]
-        reward = np.ascontiguousarray(self.r.T)
-        near, q, mix = np.empty_like(reward), np.empty_like(reward), self.gamma * self.mix
-
-        def mix_neighbors(values: Array) -> Array:
-            for take, row in zip(gather, near, strict=True):
-                take(values, row)
-            return np.add(np.matmul(mix, near, out=q), reward, out=q)
-
-        return mix_neighbors
-
-    def picture(self, values: ArrayLike) -> Array:
-        """Return values (S,) on the map, (rows, columns), NaN where there is no state.
-
-        Example: ``grid_world("S#G").picture([1.0, 0.0])`` is ``[[1, nan, 0]]``.
-        """
-        image = np.full(self.shape, math.nan)
-        image[self.cells[:, 0], self.cells[:, 1]] = values
-        return image
-
-
-def _parse(text: str) -> NDArray[np.str_]:
-    lines = [line.strip() for line in text.strip().splitlines()]
-    if not lines or not lines[0]:
-        raise ValueError("the map is empty")
-    for number, line in enumerate(lines):
-        if len(line) != len(lines[0]):
-            raise ValueError(
-                f"row {number} of the map has {len(line)} cells, row 0 {len(lines[0])}"
-            )
-        strange = set(line) - set(MAP)
-        if strange:
-            raise ValueError(
-                f"row {number} of the map has {min(strange)!r}: cells are "
-                + ", ".join(f"{mark} {name}" for mark, name in MAP.items())
-            )
-    return np.array([list(line) for line in lines])
-
-
-def _landing(marks: NDArray[np.str_], cells: Ints, wind: Ints) -> Ints:
-    """Return the cells (4, S, 2) that the four moves lead to, walls and edges kept."""
-    passable = np.pad(marks != "#", 1)
-
-    def advance(places: Ints, step: Ints) -> Ints:
-        target = places + step
-        free = passable[target[:, 0] + 1, target[:, 1] + 1]
-        return np.where(free[:, None], target, places)
-
-    landed = []
-    for down, right in STEPS:
-        net = down - wind[cells[:, 1]]
-        places = advance(cells, np.array([0, right]))
-        for k in range(int(np.abs(net).max())):
-            sign = np.where(np.abs(net) > k, np.sign(net), 0)
-            places = advance(places, np.column_stack([sign, np.zeros_like(sign)]))
-        landed.append(places)
-    return np.stack(landed)
-
-
-def grid_world(
-    text: str,
-    gamma: float = 0.95,
+def random_mdp(
+    states: int,
+    actions: int,
+    rng: np.random.Generator,
     *,
-    slip: float = 0.0,
-    step: float = 0.0,
-    rewards: Mapping[str, float] | None = None,
-    wind: Sequence[int] | None = None,
-) -> GridWorld:
-    """Return the grid world drawn in a text map.
+    successors: int | None = None,
+    gamma: float = 0.9,
+) -> TabularMDP:
+    """Return a world with random transitions and rewards, without an end.
 
-    Cells are ``#`` wall, ``.`` free, ``S`` start, ``G`` goal and ``X`` pit (both end
-    the episode), ``C`` cliff (back to the start, not an end). The chosen direction is
-    taken with probability 1 - slip, each of the two at right angles to it with slip/2;
-    a move into a wall or over the edge leaves the agent where it is. A move pays
-    rewards[mark of the cell entered], or `step` where that mark is not named.
+    Each (s, a) leads to m distinct states chosen uniformly, with probabilities uniform
+    on the simplex; r(s, a) ~ N(0, 1).
 
     Parameters
     ----------
-    text : str
-        Rows of equal length; blanks around a row do not count.
+    states, actions : int
+        S and A, at least 1.
+    rng : numpy.random.Generator
+        Source of all numbers.
+    successors : int, optional
+        m, in 1 ... S; default S.
     gamma : float
-        Discount, in [0, 1].
-    slip : float
-        In [0, 1].
-    step : float
-        Reward of a move.
-    rewards : mapping of str to float, optional
-        By mark of the cell entered; default ``{"G": 1.0, "X": -1.0}``.
-    wind : sequence of int, optional
-        Cells by which each column pushes up what leaves it; negative is down.
+        Discount, in [0, 1).
 
     Returns
     -------
-    GridWorld
-        It starts on ``S`` (uniformly where there are several), or anywhere that is no
-        end where there is none.
+    TabularMDP
+        It starts anywhere.
 
     Raises
     ------
     ValueError
-        If the map is empty, uneven, has an unknown mark, no cell, or a cliff without
-        exactly one start; if `slip` is outside [0, 1], `wind` has not one number per
-        column, `rewards` an unknown mark; and as :class:`TabularMDP`.
-
-    Notes
-    -----
-    Source: Sutton and Barto (2018), examples 6.5 (wind), 6.6 (cliff), 8.1 (maze).
+        If a size is out of range; and as :class:`TabularMDP`.
 
     Examples
     --------
-    >>> grid_world("S..G", gamma=0.9).solve().values.round(9).tolist()
-    [0.81, 0.9, 1.0, 0.0]
+    >>> random_mdp(6, 2, np.random.default_rng(0), successors=3).successors.shape
+    (2, 6, 3)
     """
-    marks = _parse(text)
-    if not 0 <= slip <= 1:
-        raise ValueError(f"slip is {slip}: it must be in [0, 1]")
-    pays = {"G": 1.0, "X": -1.0} if rewards is None else dict(rewards)
-    if not set(pays) <= set(MAP):
-        raise ValueError(f"rewards names {min(set(pays) - set(MAP))!r}: no mark of maps")
-    push = np.zeros(marks.shape[1], np.intp) if wind is None else np.asarray(wind, np.intp)
-    if push.shape != marks.shape[1:]:
-        raise ValueError(f"wind has {push.size} numbers, the map {marks.shape[1]} columns")
-    cells = np.argwhere((marks != "#") & (marks != "C"))
-    if not len(cells):
-        raise ValueError("the map has no cell that is a state")
-    kinds = marks[cells[:, 0], cells[:, 1]]
-    starts = np.flatnonzero(kinds == "S")
-    if (marks == "C").any() and len(starts) != 1:
-        raise ValueError(f"a map with a cliff needs one start: it has {len(starts)}")
-    number = np.full(marks.shape, starts[0] if len(starts) else -1)
-    number[cells[:, 0], cells[:, 1]] = np.arange(len(cells))
-    paid = np.full(marks.shape, step)
-    for mark, reward in pays.items():
-        paid[marks == mark] = reward
-    landed = _landing(marks, cells, push)
-    moves, gains = (grid[landed[..., 0], landed[..., 1]] for grid in (number, paid))
-    terminal = np.isin(kinds, ("G", "X"))
-    moves[:, terminal], gains[:, terminal] = np.flatnonzero(terminal), 0.0
-    return _grid(marks.shape, cells, moves, gains, (gamma, slip), starts, terminal)
-
-
-def _grid(
-    shape: tuple[int, ...],
-    cells: Ints,
-    moves: Ints,
-    gains: Array,
-    gamma_slip: tuple[float, float],
-    starts: Ints,
-    terminal: Bools,
-) -> GridWorld:
-    gamma, slip = gamma_slip
-    turns, weights = np.array([0, -1, 1]), np.array([1 - slip, slip / 2, slip / 2])
-    if slip == 0:
-        turns, weights = turns[:1], weights[:1]
-    taken = (np.arange(4)[:, None] + turns) % 4
-    start = np.isin(np.arange(len(cells)), starts) / len(starts) if len(starts) else None
-    by_state = np.broadcast_to(weights[None, None], (4, len(cells), len(turns)))
-    world = GridWorld(
-        by_state,
-        np.moveaxis(gains[taken], 1, 2),
-        gamma,
-        start,
-        terminal,
-        successors=np.moveaxis(moves[taken], 1, 2),
-    )
-    world.cells, world.shape, world.moves = cells, (shape[0], shape[1]), moves
-    world.mix = np.zeros((4, 4))
-    np.add.at(world.mix, (np.arange(4)[:, None], taken), weights)
-    return world
+    most = states if successors is None else successors
+    if actions < 1 or not 1 <= most <= states:
+        raise ValueError(
+            f"states is {states}, actions {actions}, successors {most}: it must be "
+            "1 <= successors <= states and actions >= 1"
+        )
+    keys = rng.random((actions, states, states))
+    after = np.argsort(keys, axis=-1)[..., :most]
+    weights = rng.dirichlet(np.ones(most), size=(actions, states))
+    reward = rng.normal(size=(states, actions))
+    return TabularMDP(weights, reward, gamma, successors=after)

@@ -1,0 +1,795 @@
+"""Learning values from samples: Monte Carlo, temporal differences, and control.
+
+Every method here moves an estimate toward a target, V <- V + eta (target - V), and they
+differ in the target alone. Two ends of an episode are never merged: where it was
+terminated there is nothing more to come and the bootstrap is 0; where a clock truncated
+it the world goes on, and the target bootstraps from the state reached.
+
+Prediction takes recorded episodes (:class:`~rlbook_utils.worlds.mdp.Rollout`), one per
+replication, and values (N, S); control acts in a world. Both work on all replications
+at once. In prediction they are sorted by length, so that those still running are the
+first ones; in control a finished replication is dropped. Everything is numpy float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlbook_utils.worlds.mdp import Array, Bools, Ints, Rollout, Step, TabularMDP
+
+METHODS = ("sarsa", "expected_sarsa", "q_learning", "double_q_learning")
+VISITS = ("first", "every")
+Mover = Callable[[Ints, Ints], Step]
+
+WORST_CONDITION = 1e12
+
+
+class Learning(NamedTuple):
+    """What N replications of E episodes of control led to.
+
+    `q_values` is (N, S, A), minus infinity for actions that are not allowed; double
+    Q-learning returns the mean of its two tables. `returns` (undiscounted), `lengths`
+    and `first_actions` (the action taken at t = 0) are (N, E).
+    """
+
+    q_values: Array
+    returns: Array
+    lengths: Ints
+    first_actions: Ints
+
+
+class _Segments(NamedTuple):
+    """Targets c + w V(s_end) of each step, (N, T): c, w, s_end, and whether it is."""
+
+    partial: Array
+    weight: Array
+    end: Ints
+    taken: Bools
+
+
+def _unit(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}: it must be in [0, 1]")
+
+
+def _step_size(lr: float) -> None:
+    if not 0 < lr <= 1:
+        raise ValueError(f"lr is {lr}: it must be in (0, 1]")
+
+
+def _count(name: str, value: int) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}: it must be an integer, at least 1")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(known)}")
+
+
+def _values(values: ArrayLike, episodes: Rollout, *, pooled: bool = False) -> Array:
+    """Return a copy of the values, checked against the episodes."""
+    table = np.array(values, dtype=np.float64)
+    count, horizon = episodes.rewards.shape
+    lead, letters = ((), "(S,)") if pooled else ((count,), f"({count}, S)")
+    if table.ndim != len(lead) + 1 or table.shape[:-1] != lead or not table.size:
+        raise ValueError(f"values has shape {table.shape}: it must be {letters}")
+    if not np.isfinite(table).all():
+        raise ValueError(f"values has {table[~np.isfinite(table)][0]}: not finite")
+    if episodes.states.shape != (count, horizon + 1):
+        raise ValueError(
+            f"states has shape {episodes.states.shape}, rewards {(count, horizon)}: "
+            f"states must be {(count, horizon + 1)}"
+        )
+    low, high = episodes.states.min(), episodes.states.max()
+    if low < 0 or high >= table.shape[-1]:
+        raise ValueError(
+            f"episodes visit state {low if low < 0 else high}, but values has "
+            f"{table.shape[-1]}"
+        )
+    return table
+
+
+def _first_visits(episodes: Rollout) -> Bools:
+    """Return (N, T): whether a step is its episode's first from that state."""
+    states = episodes.states[:, :-1]
+    order = np.argsort(states, axis=1, kind="stable")
+    ordered = np.take_along_axis(states, order, 1)
+    new = np.diff(ordered, axis=1, prepend=-1) != 0
+    first = np.empty(states.shape, np.bool_)
+    np.put_along_axis(first, order, new, 1)
+    return first
+
+
+def _segments(episodes: Rollout, gamma: float, n: int) -> _Segments:
+    horizon = episodes.rewards.shape[1]
+    steps, lengths = np.arange(horizon), episodes.lengths[:, None]
+    taken = steps < lengths
+    n = min(n, horizon)
+    sums = np.zeros((len(lengths), horizon + 1))
+    for t in reversed(range(horizon)):
+        sums[:, t] = episodes.rewards[:, t] + gamma * sums[:, t + 1]
+    partial = sums[:, :-1].copy()
+    partial[:, : horizon - n + 1] -= gamma**n * sums[:, n:]
+    end = np.minimum(steps + n, lengths)
+    over = np.asarray(episodes.terminated.any(1))
+    ended = over[:, None] & (end == lengths)
+    weight = np.where(ended | ~taken, 0.0, gamma ** np.maximum(end - steps, 0))
+    return _Segments(
+        partial, weight, np.take_along_axis(episodes.states, end, 1), taken
+    )
+
+
+def _longest_first(episodes: Rollout) -> tuple[Ints, Ints]:
+    """Return the order of the replications and how many are running at each step."""
+    order = np.argsort(-episodes.lengths, kind="stable")
+    steps = np.arange(episodes.lengths.max())
+    return order, np.asarray((episodes.lengths[:, None] > steps).sum(0))
+
+
+def _in_turn(
+    values: Array, episodes: Rollout, gamma: float, rates: Array, n: int
+) -> Array:
+    """Update V(s_t) for t = 0, 1, ..., each from what the earlier ones left."""
+    order, running = _longest_first(episodes)
+    segments = _segments(episodes, gamma, n)
+    base = order * values.shape[1]
+    here = episodes.states[order, :-1].T + base
+    end = segments.end[order].T + base
+    partial, weight, rate = (
+        np.ascontiguousarray(array[order].T)
+        for array in (segments.partial, segments.weight, rates)
+    )
+    flat = values.ravel()
+    for t, live in enumerate(running):
+        at = here[t, :live]
+        target = partial[t, :live] + weight[t, :live] * flat[end[t, :live]]
+        old = flat[at]
+        flat[at] = old + rate[t, :live] * (target - old)
+    return values
+
+
+# Prediction, one episode per replication
+
+
+def monte_carlo(
+    values: ArrayLike,
+    episodes: Rollout,
+    gamma: float,
+    lr: float,
+    visits: str = "every",
+) -> Array:
+    """Return the values after constant-step Monte Carlo on one episode each.
+
+    V(s_t) <- V(s_t) + eta (G_t - V(s_t)) for t = 0, ..., T-1 in turn, at every visit or
+    only at the first one to each state. G_t = sum_k gamma^k r_{t+k}, and where the
+    episode was truncated gamma^(T-t) V(s_T) is added. Every-visit Monte Carlo is
+    :func:`n_step_td` with n >= T. For the sample average see
+    :func:`batch_monte_carlo`.
+
+    Parameters
+    ----------
+    values : (N, S) array
+        Estimates before; finite.
+    episodes : Rollout
+        One episode per replication.
+    gamma : float
+        Discount, in [0, 1].
+    lr : float
+        eta, in (0, 1].
+    visits : str
+        ``"first"`` or ``"every"``.
+
+    Returns
+    -------
+    (N, S) array
+        The values given are left as they were.
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite or do not fit the episodes, or a number or
+        `visits` is out of range.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), section 5.1 and equation 6.1.
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import random_walk
+    >>> rng = np.random.default_rng(0)
+    >>> episodes = random_walk(1).rollout([0, 0, 0], 2, 5, rng)
+    >>> abs(monte_carlo(np.zeros((2, 3)), episodes, 1.0, 0.5)).tolist()
+    [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
+    """
+    table = _values(values, episodes)
+    _unit("gamma", gamma)
+    _step_size(lr)
+    _one_of("visits", visits, VISITS)
+    horizon = episodes.rewards.shape[1]
+    rates = np.full(episodes.rewards.shape, lr)
+    if visits == "first":
+        rates *= _first_visits(episodes)
+    return _in_turn(table, episodes, gamma, rates, horizon)
+
+
+def n_step_td(
+    values: ArrayLike, episodes: Rollout, gamma: float, lr: float, n: int = 1
+) -> Array:
+    """Return the values after n-step TD on one episode each.
+
+    V(s_t) <- V(s_t) + eta (G - V(s_t)) with
+    G = r_t + ... + gamma^(n-1) r_{t+n-1} + gamma^n V(s_{t+n}), for t = 0, ..., T-1 in
+    turn: this is the online algorithm, because the update of t is made before that of
+    t + 1 whatever n is. Where the episode ends before t + n, G ends there, with
+    gamma^(T-t) V(s_T) if it was truncated. n = 1 is TD(0); n >= T is every-visit
+    Monte Carlo.
+
+    Parameters
+    ----------
+    values : (N, S) array
+        Estimates before; finite.
+    episodes : Rollout
+        One episode per replication.
+    gamma : float
+        Discount, in [0, 1].
+    lr : float
+        eta, in (0, 1].
+    n : int
+        Steps before the bootstrap, at least 1.
+
+    Returns
+    -------
+    (N, S) array
+        The values given are left as they were.
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite or do not fit the episodes, or a number is out of
+        range.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), equations 6.2, 7.1 and 7.2.
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import random_walk
+    >>> rng = np.random.default_rng(0)
+    >>> episodes = random_walk(1).rollout([0, 0, 0], 2, 5, rng)
+    >>> abs(n_step_td(np.zeros((2, 3)), episodes, 1.0, 0.5)).tolist()
+    [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
+    """
+    table = _values(values, episodes)
+    _unit("gamma", gamma)
+    _step_size(lr)
+    _count("n", n)
+    return _in_turn(table, episodes, gamma, np.full(episodes.rewards.shape, lr), n)
+
+
+def lambda_returns(
+    values: ArrayLike, episodes: Rollout, gamma: float, lam: float
+) -> Array:
+    """Return the lambda-returns of one episode each, with the values held fixed.
+
+    G_t = r_t + gamma ((1 - lam) V(s_{t+1}) + lam G_{t+1}); G_{T-1} is r_{T-1} where the
+    episode was terminated, and r_{T-1} + gamma V(s_T) where it was truncated. lam = 0
+    is the target of TD(0), lam = 1 the return. This is the forward view of
+    :func:`td_lambda`.
+
+    Parameters
+    ----------
+    values : (N, S) array
+        V; finite.
+    episodes : Rollout
+        One episode per replication.
+    gamma, lam : float
+        Discount and lambda, in [0, 1].
+
+    Returns
+    -------
+    (N, T) array
+        0 from the end of an episode on.
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite or do not fit the episodes, or a number is out of
+        range.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), equations 12.2 and 12.3.
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import random_walk
+    >>> rng = np.random.default_rng(0)
+    >>> episodes = random_walk(1).rollout([0, 0, 0], 2, 3, rng)
+    >>> abs(lambda_returns(np.zeros((2, 3)), episodes, 1.0, 0.5)).tolist()
+    [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    """
+    table = _values(values, episodes)
+    _unit("gamma", gamma)
+    _unit("lam", lam)
+    ahead = np.take_along_axis(table, episodes.states[:, 1:], 1)
+    ahead[episodes.terminated] = 0.0
+    targets = np.zeros_like(ahead)
+    horizon = targets.shape[1]
+    last = np.arange(horizon) == episodes.lengths[:, None] - 1
+    later = np.zeros(len(targets))
+    for t in reversed(range(horizon)):
+        mixed = (1 - lam) * ahead[:, t] + lam * later
+        future = np.where(last[:, t], ahead[:, t], mixed)
+        later = np.where(
+            t < episodes.lengths, episodes.rewards[:, t] + gamma * future, 0
+        )
+        targets[:, t] = later
+    return targets
+
+
+def td_lambda(
+    values: ArrayLike,
+    episodes: Rollout,
+    gamma: float,
+    lr: float,
+    lam: float,
+    *,
+    online: bool = True,
+) -> Array:
+    """Return the values after TD(lambda) with accumulating traces on one episode each.
+
+    z <- gamma lam z + [s = s_t] and V <- V + eta delta_t z, where
+    delta_t = r_t + gamma V(s_{t+1}) - V(s_t), without V(s_{t+1}) at a true end. Online,
+    V changes at each step; offline, the changes are added up with V held fixed and made
+    at the end, and then they equal eta sum_t (G_t^lam - V(s_t)) [s = s_t] exactly, with
+    the :func:`lambda_returns`. lam = 0, online, is TD(0).
+
+    Parameters
+    ----------
+    values : (N, S) array
+        Estimates before; finite.
+    episodes : Rollout
+        One episode per replication.
+    gamma : float
+        Discount, in [0, 1].
+    lr : float
+        eta, in (0, 1].
+    lam : float
+        Lambda, in [0, 1].
+    online : bool
+        Whether to change V at each step.
+
+    Returns
+    -------
+    (N, S) array
+        The values given are left as they were.
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite or do not fit the episodes, or a number is out of
+        range.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), equations 12.5 to 12.7.
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import random_walk
+    >>> rng = np.random.default_rng(0)
+    >>> episodes = random_walk(1).rollout([0, 0, 0], 2, 5, rng)
+    >>> abs(td_lambda(np.zeros((2, 3)), episodes, 1.0, 0.5, 0.9)).tolist()
+    [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
+    """
+    table = _values(values, episodes)
+    _unit("gamma", gamma)
+    _step_size(lr)
+    _unit("lam", lam)
+    order, running = _longest_first(episodes)
+    after = table[order]
+    fixed = after if online else after.copy()
+    states = episodes.states[order]
+    going = gamma * ~episodes.terminated[order]
+    rewards = episodes.rewards[order]
+    traces, rows = np.zeros_like(after), np.arange(len(order))
+    for t, live in enumerate(running):
+        row, here, ahead = rows[:live], states[:live, t], states[:live, t + 1]
+        error = rewards[:live, t] + going[:live, t] * fixed[row, ahead]
+        error -= fixed[row, here]
+        traces[:live] *= gamma * lam
+        traces[row, here] += 1
+        after[:live] += (lr * error)[:, None] * traces[:live]
+    table[order] = after
+    return table
+
+
+# Batches: all episodes are of one replication, replayed for ever
+
+
+def _fixed_point(
+    values: Array, episodes: Rollout, used: Bools, gamma: float, n: int
+) -> Array:
+    """Solve V(s) = mean over the visits used of c + w V(s_end)."""
+    segments = _segments(episodes, gamma, n)
+    used = used & segments.taken
+    here, end = episodes.states[:, :-1][used], segments.end[used]
+    counts = np.bincount(here, minlength=len(values))
+    seen = counts > 0
+    share = np.zeros((len(values), len(values)))
+    np.add.at(share, (here, end), segments.weight[used])
+    gains = np.bincount(here, segments.partial[used], len(values))
+    system = (np.diag(counts) - share)[np.ix_(seen, seen)]
+    if np.linalg.cond(system) > WORST_CONDITION:
+        raise ValueError(f"gamma is {gamma}, but some states never lead to an end")
+    known = share[np.ix_(seen, ~seen)] @ values[~seen]
+    values[seen] = np.linalg.solve(system, gains[seen] + known)
+    return values
+
+
+def batch_td(values: ArrayLike, episodes: Rollout, gamma: float, n: int = 1) -> Array:
+    """Return what n-step TD converges to when a batch is replayed for ever.
+
+    Small steps end where the errors at each state add up to 0: V(s) is the mean, over
+    all visits to s, of r_t + ... + gamma^n V(s_{t+n}), a linear system. n = 1 is the
+    value of s in the empirical MDP (certainty equivalence); n >= T is every-visit
+    :func:`batch_monte_carlo`.
+
+    Parameters
+    ----------
+    values : (S,) array
+        Estimates of the states from which no step was taken: they keep these, and are
+        bootstrapped from after a truncation.
+    episodes : Rollout
+        The batch; its N episodes count alike.
+    gamma : float
+        Discount, in [0, 1].
+    n : int
+        Steps before the bootstrap, at least 1.
+
+    Returns
+    -------
+    (S,) array
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite or do not fit the episodes, a number is out of
+        range, or gamma = 1 and the batch holds states that never lead to an end.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), section 6.3; Sutton (1988), theorem 3.
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import grid_1d
+    >>> rng = np.random.default_rng(0)
+    >>> world = grid_1d(5, gamma=0.5)
+    >>> episodes = world.rollout([1, 1, 1, 1, 1], 2, 5, rng)
+    >>> batch_td(np.zeros(5), episodes, 0.5).tolist()
+    [0.0, 0.0, 0.5, 1.0, 0.0]
+    """
+    table = _values(values, episodes, pooled=True)
+    _unit("gamma", gamma)
+    _count("n", n)
+    return _fixed_point(
+        table, episodes, np.ones(episodes.rewards.shape, np.bool_), gamma, n
+    )
+
+
+def batch_monte_carlo(
+    values: ArrayLike, episodes: Rollout, gamma: float, visits: str = "every"
+) -> Array:
+    """Return the mean return from each state: what batch Monte Carlo converges to.
+
+    V(s) is the mean of G_t over all visits to s, or over the first of each episode.
+    Over every visit this minimizes sum_t (G_t - V(s_t))^2. Truncated episodes
+    bootstrap from V(s_T), which makes it a linear system.
+
+    Parameters
+    ----------
+    values : (S,) array
+        Estimates of the states from which no step was taken: they keep these, and are
+        bootstrapped from after a truncation.
+    episodes : Rollout
+        The batch; its N episodes count alike.
+    gamma : float
+        Discount, in [0, 1].
+    visits : str
+        ``"first"`` or ``"every"``.
+
+    Returns
+    -------
+    (S,) array
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite or do not fit the episodes, gamma or `visits` is
+        out of range, or gamma = 1 and the batch holds states that never lead to an end.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), sections 5.1 and 6.3.
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import grid_1d
+    >>> rng = np.random.default_rng(0)
+    >>> world = grid_1d(5, gamma=0.5)
+    >>> episodes = world.rollout([1, 1, 1, 1, 1], 2, 5, rng)
+    >>> batch_monte_carlo(np.zeros(5), episodes, 0.5).tolist()
+    [0.0, 0.0, 0.5, 1.0, 0.0]
+    """
+    table = _values(values, episodes, pooled=True)
+    _unit("gamma", gamma)
+    _one_of("visits", visits, VISITS)
+    shape = episodes.rewards.shape
+    used = _first_visits(episodes) if visits == "first" else np.ones(shape, np.bool_)
+    return _fixed_point(table, episodes, used, gamma, shape[1])
+
+
+# Control
+
+
+def _allowed(allowed: ArrayLike | None, world: TabularMDP) -> Bools:
+    shape = world.states, world.actions
+    mask = (
+        np.ones(shape, np.bool_) if allowed is None else np.asarray(allowed, np.bool_)
+    )
+    if mask.shape != shape:
+        raise ValueError(f"allowed has shape {mask.shape}: it must be {shape}")
+    if not mask.any(1).all():
+        raise ValueError(f"allowed has no action in state {mask.any(1).argmin()}")
+    return mask
+
+
+def _check_ends(world: TabularMDP, allowed: Bools) -> None:
+    """Refuse a world without a clock where some state cannot end."""
+    ends, before = world.terminal, 0
+    while ends.sum() > before:
+        before = int(ends.sum())
+        into = (ends[world.successors] & (world.probabilities > 0)).any(-1).T
+        ends = ends | (into & allowed).any(1)
+    if not ends.all():
+        raise ValueError(
+            f"horizon is None, but from state {ends.argmin()} no episode can end"
+        )
+
+
+def _mover(world: TabularMDP, rng: np.random.Generator) -> Mover:
+    if world.successors.shape[2] > 1:
+        return lambda state, action: world.step(state, action, rng)
+    paid = world.r.T if world.rewards is None else world.rewards[..., 0]
+    gains, moves = np.ravel(paid), np.ravel(world.successors[..., 0])
+
+    def move(state: Ints, action: Ints) -> Step:
+        place = action * world.states + state
+        after = moves[place]
+        return Step(gains[place], after, world.terminal[after])
+
+    return move
+
+
+def _greedy(q: Array, explore: float | Array, epsilon: float) -> Array:
+    """Return epsilon-greedy probabilities (A, n), the greedy share split over ties."""
+    best = q == q.max(0)
+    return np.asarray(best * ((1 - epsilon) / best.sum(0)) + explore)
+
+
+def _pick(weights: Array, rng: np.random.Generator) -> Ints:
+    edges = weights.cumsum(0)
+    return np.asarray((edges[:-1] <= rng.random(edges.shape[1]) * edges[-1]).sum(0))
+
+
+class _Rule(NamedTuple):
+    """Numbers of a run; `explore` (A, S) is epsilon over the number of actions."""
+
+    method: str
+    gamma: float
+    lr: float
+    epsilon: float
+    explore: Array
+
+
+def _act(
+    rule: _Rule, q: Array, rows: Ints, state: Ints, rng: np.random.Generator
+) -> Ints:
+    held = q.take(rows, axis=2)
+    both = held[0] if len(q) == 1 else held[0] + held[1]
+    return _pick(_greedy(both, rule.explore.take(state, axis=1), rule.epsilon), rng)
+
+
+def _ahead(
+    rule: _Rule, held: Array, after: Ints, table: Ints, rng: np.random.Generator
+) -> Array:
+    """Return the bootstrap (n,) of a method that needs no next action from Q ahead."""
+    if rule.method == "q_learning":
+        return np.asarray(held[0].max(0))
+    if rule.method == "expected_sarsa":
+        pi = _greedy(held[0], rule.explore.take(after, axis=1), rule.epsilon)
+        weighted = np.multiply(pi, held[0], where=pi > 0, out=np.zeros_like(pi))
+        return np.asarray(weighted.sum(0))
+    mine, other = np.where(table == 0, held, held[::-1])
+    best = _pick(_greedy(mine, np.zeros(1), 0.0), rng)
+    return np.asarray(np.take_along_axis(other, best[None], 0)[0])
+
+
+def _update(
+    rule: _Rule,
+    q: Array,
+    base: Ints,
+    state: Ints,
+    action: Ints,
+    step: Step,
+    rng: np.random.Generator,
+) -> Ints:
+    """Change Q (tables, A, N S) in place and return the next actions of Sarsa."""
+    after, flat = step.next_state, q.reshape(-1)
+    rows, width = base + after, q.shape[2]
+    place = action * width + base + state
+    if rule.method == "sarsa":
+        action = _act(rule, q, rows, after, rng)
+        ahead = flat[action * width + rows]
+    else:
+        table = np.zeros(1, np.intp)
+        if len(q) > 1:
+            table = rng.integers(len(q), size=len(base))
+            place += table * q[0].size
+        ahead = _ahead(rule, q.take(rows, axis=2), after, table, rng)
+    target = step.reward + rule.gamma * np.where(step.terminated, 0.0, ahead)
+    old = flat[place]
+    flat[place] = old + rule.lr * (target - old)
+    return action
+
+
+def _learn(
+    world: TabularMDP,
+    rule: _Rule,
+    q: Array,
+    logs: Learning,
+    horizon: int | None,
+    rng: np.random.Generator,
+) -> None:
+    """Run all replications to their last episode; Q and the logs change in place."""
+    count, episodes = logs.returns.shape
+    move = _mover(world, rng)
+    who, episode, clock = np.arange(count), *np.zeros((2, count), np.intp)
+    state, action = world.reset(count, rng), np.zeros(count, np.intp)
+    total = np.zeros(count)
+    while len(who):
+        base = who * world.states
+        fresh = np.flatnonzero(clock == 0)
+        if rule.method == "sarsa":
+            begun = base[fresh] + state[fresh]
+            action[fresh] = _act(rule, q, begun, state[fresh], rng)
+        else:
+            action = _act(rule, q, base + state, state, rng)
+        logs.first_actions[who[fresh], episode[fresh]] = action[fresh]
+        step = move(state, action)
+        action = _update(rule, q, base, state, action, step, rng)
+        state = step.next_state
+        total += step.reward
+        clock += 1
+        over = np.flatnonzero(step.terminated | (clock == horizon))
+        if not len(over):
+            continue
+        logs.returns[who[over], episode[over]] = total[over]
+        logs.lengths[who[over], episode[over]] = clock[over]
+        state[over] = world.reset(len(over), rng)
+        total[over], clock[over] = 0.0, 0
+        episode[over] += 1
+        if episode.max() == episodes:
+            keep = np.flatnonzero(episode < episodes)
+            who, episode, clock = who[keep], episode[keep], clock[keep]
+            state, action, total = state[keep], action[keep], total[keep]
+
+
+def control(
+    world: TabularMDP,
+    method: str,
+    episodes: int,
+    replications: int,
+    rng: np.random.Generator,
+    *,
+    lr: float = 0.5,
+    epsilon: float = 0.1,
+    horizon: int | None = None,
+    initial: float = 0.0,
+    allowed: ArrayLike | None = None,
+) -> Learning:
+    """Learn Q by acting epsilon-greedily, and return what happened.
+
+    Q(s_t, a_t) <- Q(s_t, a_t) + eta (y_t - Q(s_t, a_t)), y_t = r_t + gamma B, with B
+
+    - ``"sarsa"``: Q(s_{t+1}, a_{t+1}), a_{t+1} being the action that is then taken;
+    - ``"expected_sarsa"``: sum_a pi(a given s_{t+1}) Q(s_{t+1}, a), pi epsilon-greedy;
+    - ``"q_learning"``: max_a Q(s_{t+1}, a);
+    - ``"double_q_learning"``: Q_2(s_{t+1}, argmax_a Q_1(s_{t+1}, a)) for the table Q_1
+      that a coin chose to update; actions are epsilon-greedy in Q_1 + Q_2.
+
+    B = 0 where the step terminated the episode, and only there: the last step of a
+    truncated one bootstraps from the state reached. Ties are broken uniformly at
+    random, in acting and in the argmax of double Q-learning. With epsilon = 0 Sarsa,
+    Expected Sarsa and Q-learning have the same target where there are no ties.
+
+    Parameters
+    ----------
+    world : TabularMDP
+        Its gamma is the discount.
+    method : str
+        One of the four above.
+    episodes, replications : int
+        E and N, at least 1.
+    rng : numpy.random.Generator
+        Source of all numbers.
+    lr : float
+        eta, in (0, 1].
+    epsilon : float
+        Probability of exploring, in [0, 1].
+    horizon : int, optional
+        Steps after which an episode is truncated. Needed where the world may not end;
+        advisable with epsilon = 0, when a greedy policy may run in circles.
+    initial : float
+        Q before the first step. Terminal states keep it and nothing reads it.
+    allowed : (S, A) array of bool, optional
+        Actions that each state has; default all.
+
+    Returns
+    -------
+    Learning
+        Q at the end, and the record of each episode.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, a number is out of range, `allowed` has another shape
+        or leaves a state without actions, an episode may start at its end, or there is
+        no horizon and some state from which no episode can end.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), equations 6.7 to 6.10; van Hasselt (2010).
+
+    Examples
+    --------
+    >>> from rlbook_utils.worlds.grids import grid_1d
+    >>> rng = np.random.default_rng(0)
+    >>> run = control(grid_1d(5, gamma=0.5), "q_learning", 500, 3, rng)
+    >>> run.q_values[0, 1:4].round(3).tolist()
+    [[0.0, 0.25], [0.125, 0.5], [0.25, 1.0]]
+    """
+    mask = _allowed(allowed, world)
+    _one_of("method", method, METHODS)
+    _step_size(lr)
+    _unit("epsilon", epsilon)
+    _count("episodes", episodes)
+    _count("replications", replications)
+    if not math.isfinite(initial):
+        raise ValueError(f"initial is {initial}: it must be finite")
+    if world.start[world.terminal].any():
+        raise ValueError(f"state {(world.start * world.terminal).argmax()} is an end")
+    if horizon is None:
+        _check_ends(world, mask)
+    else:
+        _count("horizon", horizon)
+    share = mask / mask.sum(1, keepdims=True)
+    explore = np.ascontiguousarray(epsilon * share.T)
+    rule = _Rule(method, world.gamma, lr, epsilon, explore)
+    tables = 2 if method == "double_q_learning" else 1
+    first = np.where(mask, initial, -math.inf).T
+    q = np.ascontiguousarray(np.tile(first, (tables, 1, replications)))
+    shape, whole = (replications, episodes), np.intp
+    logs = Learning(q, np.zeros(shape), np.zeros(shape, whole), np.zeros(shape, whole))
+    _learn(world, rule, q, logs, horizon, rng)
+    final = q.mean(0).reshape(world.actions, replications, world.states)
+    return logs._replace(q_values=np.ascontiguousarray(np.moveaxis(final, 0, 2)))
