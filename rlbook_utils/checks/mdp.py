@@ -20,19 +20,19 @@ _SURE = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
 
 
 def _next_marginal(marginal: Array, P: Array, pi: Array) -> Array:
-    return np.einsum("s,sa,ast->t", marginal, pi, P)
+    return np.asarray(np.einsum("s,sa,ast->t", marginal, pi, P))
 
 
 def _backwards(marginal: Array, P: Array, pi: Array) -> Array:
-    return np.einsum("t,sa,ast->s", marginal, pi, P)
+    return np.asarray(np.einsum("t,sa,ast->s", marginal, pi, P))
 
 
 def _first_action_only(marginal: Array, P: Array, pi: Array) -> Array:
-    return marginal @ P[0]
+    return np.asarray(marginal @ P[0])
 
 
 def _actions_averaged(marginal: Array, P: Array, pi: Array) -> Array:
-    return marginal @ P.mean(0)
+    return np.asarray(marginal @ P.mean(0))
 
 
 next_marginal = Checker(
@@ -86,11 +86,11 @@ discounted_return = Checker(
 
 
 def _occupancy(P_pi: Array, start: Array, gamma: float) -> Array:
-    return np.linalg.solve(np.eye(len(start)) - gamma * P_pi.T, start)
+    return np.asarray(np.linalg.solve(np.eye(len(start)) - gamma * P_pi.T, start))
 
 
 def _not_transposed(P_pi: Array, start: Array, gamma: float) -> Array:
-    return np.linalg.solve(np.eye(len(start)) - gamma * P_pi, start)
+    return np.asarray(np.linalg.solve(np.eye(len(start)) - gamma * P_pi, start))
 
 
 def _normalized(P_pi: Array, start: Array, gamma: float) -> Array:
