@@ -43,28 +43,18 @@ class Learning(NamedTuple):
     first_actions: Ints
 
 
-class _Segments(NamedTuple):
-    """Targets c + w V(s_end) of each step, (N, T): c, w, s_end, and whether it is."""
-
-    partial: Array
-    weight: Array
-    end: Ints
-    taken: Bools
-
-
-def _unit(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}: it must be in [0, 1]")
+def _check(**numbers: float) -> None:
+    """Refuse rates and discounts outside [0, 1], and a learning rate of 0."""
+    for name, value in numbers.items():
+        if not 0 <= value <= 1 or (name == "lr" and value == 0):
+            low = "(" if name == "lr" else "["
+            raise ValueError(f"{name} is {value}: it must be in {low}0, 1]")
 
 
-def _step_size(lr: float) -> None:
-    if not 0 < lr <= 1:
-        raise ValueError(f"lr is {lr}: it must be in (0, 1]")
-
-
-def _count(name: str, value: int) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}: it must be an integer, at least 1")
+def _count(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} is {value!r}: it must be an integer, at least 1")
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -81,55 +71,48 @@ def _values(values: ArrayLike, episodes: Rollout, *, pooled: bool = False) -> Ar
         raise ValueError(f"values has shape {table.shape}: it must be {letters}")
     if not np.isfinite(table).all():
         raise ValueError(f"values has {table[~np.isfinite(table)][0]}: not finite")
-    if episodes.states.shape != (count, horizon + 1):
-        raise ValueError(
-            f"states has shape {episodes.states.shape}, rewards {(count, horizon)}: "
-            f"states must be {(count, horizon + 1)}"
-        )
-    low, high = episodes.states.min(), episodes.states.max()
-    if low < 0 or high >= table.shape[-1]:
-        raise ValueError(
-            f"episodes visit state {low if low < 0 else high}, but values has "
-            f"{table.shape[-1]}"
-        )
+    shape, states = (count, horizon + 1), episodes.states
+    if states.shape != shape:
+        raise ValueError(f"states has shape {states.shape}: it must be {shape}")
+    wrong = states[(states < 0) | (states >= table.shape[-1])]
+    if wrong.size:
+        raise ValueError(f"episodes visit state {wrong[0]} of {table.shape[-1]}")
     return table
 
 
-def _first_visits(episodes: Rollout) -> Bools:
-    """Return (N, T): whether a step is its episode's first from that state."""
+def _visited(episodes: Rollout, visits: str) -> Bools:
+    """Return (N, T): the steps taken, or those that are the first from their state."""
+    _one_of("visits", visits, VISITS)
     states = episodes.states[:, :-1]
+    taken = np.arange(states.shape[1]) < episodes.lengths[:, None]
+    if visits == "every":
+        return taken
     order = np.argsort(states, axis=1, kind="stable")
-    ordered = np.take_along_axis(states, order, 1)
-    new = np.diff(ordered, axis=1, prepend=-1) != 0
+    new = np.diff(np.take_along_axis(states, order, 1), axis=1, prepend=-1) != 0
     first = np.empty(states.shape, np.bool_)
     np.put_along_axis(first, order, new, 1)
-    return first
+    return first & taken
 
 
-def _segments(episodes: Rollout, gamma: float, n: int) -> _Segments:
-    horizon = episodes.rewards.shape[1]
-    steps, lengths = np.arange(horizon), episodes.lengths[:, None]
-    taken = steps < lengths
-    n = min(n, horizon)
+def _segments(episodes: Rollout, gamma: float, n: int) -> tuple[Array, Array, Ints]:
+    """Return c, w and s_end of the targets c + w V(s_end) of each step, (N, T)."""
+    horizon, lengths = episodes.rewards.shape[1], episodes.lengths[:, None]
+    steps, n = np.arange(horizon), min(n, horizon)
     sums = np.zeros((len(lengths), horizon + 1))
     for t in reversed(range(horizon)):
         sums[:, t] = episodes.rewards[:, t] + gamma * sums[:, t + 1]
     partial = sums[:, :-1].copy()
     partial[:, : horizon - n + 1] -= gamma**n * sums[:, n:]
     end = np.minimum(steps + n, lengths)
-    over = np.asarray(episodes.terminated.any(1))
-    ended = over[:, None] & (end == lengths)
-    weight = np.where(ended | ~taken, 0.0, gamma ** np.maximum(end - steps, 0))
-    return _Segments(
-        partial, weight, np.take_along_axis(episodes.states, end, 1), taken
-    )
+    over = np.asarray(episodes.terminated.any(1))[:, None] & (end == lengths)
+    weight = np.where(over, 0.0, gamma ** np.maximum(end - steps, 0))
+    return partial, weight, np.take_along_axis(episodes.states, end, 1)
 
 
 def _longest_first(episodes: Rollout) -> tuple[Ints, Ints]:
     """Return the order of the replications and how many are running at each step."""
-    order = np.argsort(-episodes.lengths, kind="stable")
-    steps = np.arange(episodes.lengths.max())
-    return order, np.asarray((episodes.lengths[:, None] > steps).sum(0))
+    running = _visited(episodes, "every").sum(0)
+    return np.argsort(-episodes.lengths, kind="stable"), running[running > 0]
 
 
 def _in_turn(
@@ -137,20 +120,14 @@ def _in_turn(
 ) -> Array:
     """Update V(s_t) for t = 0, 1, ..., each from what the earlier ones left."""
     order, running = _longest_first(episodes)
-    segments = _segments(episodes, gamma, n)
-    base = order * values.shape[1]
-    here = episodes.states[order, :-1].T + base
-    end = segments.end[order].T + base
-    partial, weight, rate = (
-        np.ascontiguousarray(array[order].T)
-        for array in (segments.partial, segments.weight, rates)
-    )
-    flat = values.ravel()
+    parts = (part[order].T for part in (*_segments(episodes, gamma, n), rates))
+    partial, weight, end, rate = (np.ascontiguousarray(part) for part in parts)
+    base, flat = order * values.shape[1], values.reshape(-1)
+    here, end = episodes.states[order, :-1].T + base, end + base
     for t, live in enumerate(running):
         at = here[t, :live]
         target = partial[t, :live] + weight[t, :live] * flat[end[t, :live]]
-        old = flat[at]
-        flat[at] = old + rate[t, :live] * (target - old)
+        flat[at] += rate[t, :live] * (target - flat[at])
     return values
 
 
@@ -158,11 +135,7 @@ def _in_turn(
 
 
 def monte_carlo(
-    values: ArrayLike,
-    episodes: Rollout,
-    gamma: float,
-    lr: float,
-    visits: str = "every",
+    values: ArrayLike, episodes: Rollout, gamma: float, lr: float, visits: str = "every"
 ) -> Array:
     """Return the values after constant-step Monte Carlo on one episode each.
 
@@ -209,14 +182,9 @@ def monte_carlo(
     [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
     """
     table = _values(values, episodes)
-    _unit("gamma", gamma)
-    _step_size(lr)
-    _one_of("visits", visits, VISITS)
-    horizon = episodes.rewards.shape[1]
-    rates = np.full(episodes.rewards.shape, lr)
-    if visits == "first":
-        rates *= _first_visits(episodes)
-    return _in_turn(table, episodes, gamma, rates, horizon)
+    _check(gamma=gamma, lr=lr)
+    rates = np.where(_visited(episodes, visits), lr, 0.0)
+    return _in_turn(table, episodes, gamma, rates, rates.shape[1])
 
 
 def n_step_td(
@@ -268,9 +236,8 @@ def n_step_td(
     [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
     """
     table = _values(values, episodes)
-    _unit("gamma", gamma)
-    _step_size(lr)
-    _count("n", n)
+    _check(gamma=gamma, lr=lr)
+    _count(n=n)
     return _in_turn(table, episodes, gamma, np.full(episodes.rewards.shape, lr), n)
 
 
@@ -317,22 +284,16 @@ def lambda_returns(
     [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
     table = _values(values, episodes)
-    _unit("gamma", gamma)
-    _unit("lam", lam)
+    _check(gamma=gamma, lam=lam)
     ahead = np.take_along_axis(table, episodes.states[:, 1:], 1)
     ahead[episodes.terminated] = 0.0
-    targets = np.zeros_like(ahead)
-    horizon = targets.shape[1]
-    last = np.arange(horizon) == episodes.lengths[:, None] - 1
-    later = np.zeros(len(targets))
-    for t in reversed(range(horizon)):
+    targets, last = np.empty_like(ahead), episodes.lengths - 1
+    later = ahead[:, -1]
+    for t in reversed(range(ahead.shape[1])):
+        later = np.where(t == last, ahead[:, t], later)
         mixed = (1 - lam) * ahead[:, t] + lam * later
-        future = np.where(last[:, t], ahead[:, t], mixed)
-        later = np.where(
-            t < episodes.lengths, episodes.rewards[:, t] + gamma * future, 0
-        )
-        targets[:, t] = later
-    return targets
+        later = targets[:, t] = episodes.rewards[:, t] + gamma * mixed
+    return targets * (np.arange(ahead.shape[1]) <= last[:, None])
 
 
 def td_lambda(
@@ -391,15 +352,12 @@ def td_lambda(
     [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
     """
     table = _values(values, episodes)
-    _unit("gamma", gamma)
-    _step_size(lr)
-    _unit("lam", lam)
+    _check(gamma=gamma, lr=lr, lam=lam)
     order, running = _longest_first(episodes)
     after = table[order]
     fixed = after if online else after.copy()
-    states = episodes.states[order]
+    states, rewards = episodes.states[order], episodes.rewards[order]
     going = gamma * ~episodes.terminated[order]
-    rewards = episodes.rewards[order]
     traces, rows = np.zeros_like(after), np.arange(len(order))
     for t, live in enumerate(running):
         row, here, ahead = rows[:live], states[:live, t], states[:live, t + 1]
@@ -419,14 +377,13 @@ def _fixed_point(
     values: Array, episodes: Rollout, used: Bools, gamma: float, n: int
 ) -> Array:
     """Solve V(s) = mean over the visits used of c + w V(s_end)."""
-    segments = _segments(episodes, gamma, n)
-    used = used & segments.taken
-    here, end = episodes.states[:, :-1][used], segments.end[used]
+    partial, weight, end = _segments(episodes, gamma, n)
+    here = episodes.states[:, :-1][used]
     counts = np.bincount(here, minlength=len(values))
     seen = counts > 0
     share = np.zeros((len(values), len(values)))
-    np.add.at(share, (here, end), segments.weight[used])
-    gains = np.bincount(here, segments.partial[used], len(values))
+    np.add.at(share, (here, end[used]), weight[used])
+    gains = np.bincount(here, partial[used], len(values))
     system = (np.diag(counts) - share)[np.ix_(seen, seen)]
     if np.linalg.cond(system) > WORST_CONDITION:
         raise ValueError(f"gamma is {gamma}, but some states never lead to an end")
@@ -479,11 +436,9 @@ def batch_td(values: ArrayLike, episodes: Rollout, gamma: float, n: int = 1) -> 
     [0.0, 0.0, 0.5, 1.0, 0.0]
     """
     table = _values(values, episodes, pooled=True)
-    _unit("gamma", gamma)
-    _count("n", n)
-    return _fixed_point(
-        table, episodes, np.ones(episodes.rewards.shape, np.bool_), gamma, n
-    )
+    _check(gamma=gamma)
+    _count(n=n)
+    return _fixed_point(table, episodes, _visited(episodes, "every"), gamma, n)
 
 
 def batch_monte_carlo(
@@ -531,11 +486,9 @@ def batch_monte_carlo(
     [0.0, 0.0, 0.5, 1.0, 0.0]
     """
     table = _values(values, episodes, pooled=True)
-    _unit("gamma", gamma)
-    _one_of("visits", visits, VISITS)
-    shape = episodes.rewards.shape
-    used = _first_visits(episodes) if visits == "first" else np.ones(shape, np.bool_)
-    return _fixed_point(table, episodes, used, gamma, shape[1])
+    _check(gamma=gamma)
+    used = _visited(episodes, visits)
+    return _fixed_point(table, episodes, used, gamma, used.shape[1])
 
 
 # Control
@@ -543,9 +496,7 @@ def batch_monte_carlo(
 
 def _allowed(allowed: ArrayLike | None, world: TabularMDP) -> Bools:
     shape = world.states, world.actions
-    mask = (
-        np.ones(shape, np.bool_) if allowed is None else np.asarray(allowed, np.bool_)
-    )
+    mask = np.asarray(np.ones(shape) if allowed is None else allowed, np.bool_)
     if mask.shape != shape:
         raise ValueError(f"allowed has shape {mask.shape}: it must be {shape}")
     if not mask.any(1).all():
@@ -561,9 +512,7 @@ def _check_ends(world: TabularMDP, allowed: Bools) -> None:
         into = (ends[world.successors] & (world.probabilities > 0)).any(-1).T
         ends = ends | (into & allowed).any(1)
     if not ends.all():
-        raise ValueError(
-            f"horizon is None, but from state {ends.argmin()} no episode can end"
-        )
+        raise ValueError(f"horizon is None, but state {ends.argmin()} cannot end")
 
 
 def _mover(world: TabularMDP, rng: np.random.Generator) -> Mover:
@@ -587,105 +536,88 @@ def _greedy(q: Array, explore: float | Array, epsilon: float) -> Array:
 
 
 def _pick(weights: Array, rng: np.random.Generator) -> Ints:
-    edges = weights.cumsum(0)
-    return np.asarray((edges[:-1] <= rng.random(edges.shape[1]) * edges[-1]).sum(0))
+    """Return one row per column of weights (A, n), which become their running sums."""
+    for k in range(1, len(weights)):
+        weights[k] += weights[k - 1]
+    below = weights[:-1] <= rng.random(weights.shape[1]) * weights[-1]
+    return np.asarray(below.sum(0))
 
 
-class _Rule(NamedTuple):
-    """Numbers of a run; `explore` (A, S) is epsilon over the number of actions."""
+class _Run(NamedTuple):
+    """A run of control; Q is (tables, A, N S), `explore` is (A, S) or (A, 1)."""
 
+    world: TabularMDP
     method: str
-    gamma: float
     lr: float
     epsilon: float
     explore: Array
+    q: Array
+    rng: np.random.Generator
 
 
-def _act(
-    rule: _Rule, q: Array, rows: Ints, state: Ints, rng: np.random.Generator
-) -> Ints:
-    held = q.take(rows, axis=2)
-    both = held[0] if len(q) == 1 else held[0] + held[1]
-    return _pick(_greedy(both, rule.explore.take(state, axis=1), rule.epsilon), rng)
+def _behavior(run: _Run, q: Array, state: Ints) -> Array:
+    explore = run.explore if len(run.explore.T) == 1 else run.explore[:, state]
+    return _greedy(q, explore, run.epsilon)
 
 
-def _ahead(
-    rule: _Rule, held: Array, after: Ints, table: Ints, rng: np.random.Generator
-) -> Array:
-    """Return the bootstrap (n,) of a method that needs no next action from Q ahead."""
-    if rule.method == "q_learning":
+def _act(run: _Run, rows: Ints, state: Ints) -> Ints:
+    return _pick(_behavior(run, run.q.take(rows, axis=2).sum(0), state), run.rng)
+
+
+def _ahead(run: _Run, rows: Ints, after: Ints, table: Ints) -> Array:
+    """Return the bootstrap (n,) of the methods that need no next action."""
+    held = run.q.take(rows, axis=2)
+    if run.method == "q_learning":
         return np.asarray(held[0].max(0))
-    if rule.method == "expected_sarsa":
-        pi = _greedy(held[0], rule.explore.take(after, axis=1), rule.epsilon)
-        weighted = np.multiply(pi, held[0], where=pi > 0, out=np.zeros_like(pi))
-        return np.asarray(weighted.sum(0))
+    if run.method == "expected_sarsa":
+        pi = _behavior(run, held[0], after)
+        return np.asarray((pi * np.where(pi > 0, held[0], 0.0)).sum(0))
     mine, other = np.where(table == 0, held, held[::-1])
-    best = _pick(_greedy(mine, np.zeros(1), 0.0), rng)
+    best = _pick(_greedy(mine, 0.0, 0.0), run.rng)
     return np.asarray(np.take_along_axis(other, best[None], 0)[0])
 
 
-def _update(
-    rule: _Rule,
-    q: Array,
-    base: Ints,
-    state: Ints,
-    action: Ints,
-    step: Step,
-    rng: np.random.Generator,
-) -> Ints:
-    """Change Q (tables, A, N S) in place and return the next actions of Sarsa."""
-    after, flat = step.next_state, q.reshape(-1)
-    rows, width = base + after, q.shape[2]
+def _update(run: _Run, base: Ints, state: Ints, action: Ints, step: Step) -> Ints:
+    """Change Q in place and return the next actions, which only Sarsa has chosen."""
+    flat, rows, width = run.q.reshape(-1), base + step.next_state, run.q.shape[2]
     place = action * width + base + state
-    if rule.method == "sarsa":
-        action = _act(rule, q, rows, after, rng)
+    if run.method == "sarsa":
+        action = _act(run, rows, step.next_state)
         ahead = flat[action * width + rows]
     else:
         table = np.zeros(1, np.intp)
-        if len(q) > 1:
-            table = rng.integers(len(q), size=len(base))
-            place += table * q[0].size
-        ahead = _ahead(rule, q.take(rows, axis=2), after, table, rng)
-    target = step.reward + rule.gamma * np.where(step.terminated, 0.0, ahead)
+        if len(run.q) > 1:
+            table = run.rng.integers(len(run.q), size=len(base))
+            place += table * run.q[0].size
+        ahead = _ahead(run, rows, step.next_state, table)
+    target = step.reward + run.world.gamma * np.where(step.terminated, 0.0, ahead)
     old = flat[place]
-    flat[place] = old + rule.lr * (target - old)
+    flat[place] = old + run.lr * (target - old)
     return action
 
 
-def _learn(
-    world: TabularMDP,
-    rule: _Rule,
-    q: Array,
-    logs: Learning,
-    horizon: int | None,
-    rng: np.random.Generator,
-) -> None:
+def _learn(run: _Run, logs: Learning, limit: float) -> None:
     """Run all replications to their last episode; Q and the logs change in place."""
-    count, episodes = logs.returns.shape
-    move = _mover(world, rng)
-    who, episode, clock = np.arange(count), *np.zeros((2, count), np.intp)
-    state, action = world.reset(count, rng), np.zeros(count, np.intp)
-    total = np.zeros(count)
+    (count, episodes), world = logs.returns.shape, run.world
+    move, state = _mover(world, run.rng), world.reset(count, run.rng)
+    who, total = np.arange(count), np.zeros(count)
+    episode, clock, action = np.zeros((3, count), np.intp)
     while len(who):
         base = who * world.states
-        fresh = np.flatnonzero(clock == 0)
-        if rule.method == "sarsa":
-            begun = base[fresh] + state[fresh]
-            action[fresh] = _act(rule, q, begun, state[fresh], rng)
+        fresh = (clock == 0).nonzero()[0]
+        if run.method == "sarsa":
+            action[fresh] = _act(run, base[fresh] + state[fresh], state[fresh])
         else:
-            action = _act(rule, q, base + state, state, rng)
+            action = _act(run, base + state, state)
         logs.first_actions[who[fresh], episode[fresh]] = action[fresh]
         step = move(state, action)
-        action = _update(rule, q, base, state, action, step, rng)
-        state = step.next_state
+        action, state = _update(run, base, state, action, step), step.next_state
         total += step.reward
         clock += 1
-        over = np.flatnonzero(step.terminated | (clock == horizon))
-        if not len(over):
-            continue
+        over = (step.terminated | (clock >= limit)).nonzero()[0]
         logs.returns[who[over], episode[over]] = total[over]
         logs.lengths[who[over], episode[over]] = clock[over]
-        state[over] = world.reset(len(over), rng)
+        state[over] = world.reset(len(over), run.rng)
         total[over], clock[over] = 0.0, 0
         episode[over] += 1
         if episode.max() == episodes:
@@ -719,8 +651,8 @@ def control(
 
     B = 0 where the step terminated the episode, and only there: the last step of a
     truncated one bootstraps from the state reached. Ties are broken uniformly at
-    random, in acting and in the argmax of double Q-learning. With epsilon = 0 Sarsa,
-    Expected Sarsa and Q-learning have the same target where there are no ties.
+    random, in acting and in the argmax of double Q-learning. With
+    epsilon = 0 Sarsa, Expected Sarsa and Q-learning have the same target.
 
     Parameters
     ----------
@@ -770,10 +702,8 @@ def control(
     """
     mask = _allowed(allowed, world)
     _one_of("method", method, METHODS)
-    _step_size(lr)
-    _unit("epsilon", epsilon)
-    _count("episodes", episodes)
-    _count("replications", replications)
+    _check(lr=lr, epsilon=epsilon)
+    _count(episodes=episodes, replications=replications)
     if not math.isfinite(initial):
         raise ValueError(f"initial is {initial}: it must be finite")
     if world.start[world.terminal].any():
@@ -781,15 +711,15 @@ def control(
     if horizon is None:
         _check_ends(world, mask)
     else:
-        _count("horizon", horizon)
-    share = mask / mask.sum(1, keepdims=True)
-    explore = np.ascontiguousarray(epsilon * share.T)
-    rule = _Rule(method, world.gamma, lr, epsilon, explore)
+        _count(horizon=horizon)
+    columns = 1 if mask.all() else world.states
+    explore = epsilon * (mask / mask.sum(1, keepdims=True)).T[:, :columns]
     tables = 2 if method == "double_q_learning" else 1
-    first = np.where(mask, initial, -math.inf).T
-    q = np.ascontiguousarray(np.tile(first, (tables, 1, replications)))
-    shape, whole = (replications, episodes), np.intp
-    logs = Learning(q, np.zeros(shape), np.zeros(shape, whole), np.zeros(shape, whole))
-    _learn(world, rule, q, logs, horizon, rng)
+    before = np.where(mask, initial, -math.inf).T
+    q = np.ascontiguousarray(np.tile(before, (tables, 1, replications)))
+    shape = replications, episodes
+    logs = Learning(q, np.zeros(shape), *np.zeros((2, *shape), np.intp))
+    run = _Run(world, method, lr, epsilon, explore, q, rng)
+    _learn(run, logs, math.inf if horizon is None else horizon)
     final = q.mean(0).reshape(world.actions, replications, world.states)
     return logs._replace(q_values=np.ascontiguousarray(np.moveaxis(final, 0, 2)))

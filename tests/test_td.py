@@ -301,7 +301,8 @@ def test_batch_td_is_the_value_of_the_empirical_world():
     table = seen / seen.sum(1, keepdims=True)
     empirical = TabularMDP(table[None], reward, 1.0, terminal=[0, 6])
     exact = empirical.evaluate(np.zeros(7, int))
-    np.testing.assert_allclose(td.batch_td(np.zeros(7), episodes, 1.0), exact)
+    found = td.batch_td(np.zeros(7), episodes, 1.0)
+    np.testing.assert_allclose(found, exact, atol=1e-12)
 
 
 def test_batch_monte_carlo_is_least_squares():
@@ -449,6 +450,27 @@ def test_allowed_actions_alone_are_taken():
         assert (made.q_values[:, ~allowed] == -INF).all()
 
 
+def test_replications_keep_their_actions_when_others_are_dropped():
+    # In states 1, 4 and 7 only right is allowed: an action carried over from a
+    # replication in another state would go left there, and move its minus infinity.
+    allowed = np.ones((9, 2), np.bool_)
+    allowed[1::3, 0] = False
+    for method in td.METHODS:
+        made = td.control(grid_1d(9), method, 3, 200, seeded(), allowed=allowed)
+        assert (made.q_values[:, ~allowed] == -INF).all()
+        assert np.isfinite(made.q_values[:, allowed]).all()
+        assert (made.returns == 1).all() and len(np.unique(made.lengths)) > 3
+
+
+def test_without_exploring_expected_sarsa_is_q_learning():
+    runs = [
+        td.control(cliff(), method, 20, 5, seeded(), epsilon=0.0)
+        for method in ("expected_sarsa", "q_learning")
+    ]
+    np.testing.assert_allclose(runs[0].q_values, runs[1].q_values, atol=1e-12)
+    np.testing.assert_array_equal(runs[0].lengths, runs[1].lengths)
+
+
 def test_pitfall_8_sign_and_terminal_mask():
     # One state and an end, reward 1, gamma .5, eta .5, Q = 4 everywhere before.
     # Right: y = 1, Q = 4 + .5 (1 - 4) = 2.5. Sign turned: 4 + .5 (4 - 1) = 5.5.
@@ -548,14 +570,14 @@ ZEROS = np.zeros((1, 3))
         (lambda v, e: td.n_step_td(v, e, 1.0, 0.1, 1.5), "n is 1.5"),
         (lambda v, e: td.n_step_td(v[0], e, 1.0, 0.1), "shape (3,): it must be (1, S)"),
         (lambda v, e: td.n_step_td(v + NAN, e, 1.0, 0.1), "values has nan"),
-        (lambda v, e: td.n_step_td(v[:, :2], e, 1.0, 0.1), "visit state 2, but"),
+        (lambda v, e: td.n_step_td(v[:, :2], e, 1.0, 0.1), "visit state 2 of 2"),
         (
             lambda v, e: td.n_step_td(v, e._replace(states=e.states[:, 1:]), 1.0, 0.1),
-            "states has shape (1, 2), rewards (1, 2): states must be (1, 3)",
+            "states has shape (1, 2): it must be (1, 3)",
         ),
         (
             lambda v, e: td.n_step_td(v, e._replace(states=e.states - 1), 1.0, 0.1),
-            "visit state -1",
+            "visit state -1 of 3",
         ),
         (lambda v, e: td.monte_carlo(v, e, -0.1, 0.1), "gamma is -0.1"),
         (lambda v, e: td.monte_carlo(v, e, 1.0, 2.0), "lr is 2.0"),
@@ -607,7 +629,7 @@ def test_a_batch_without_an_end_is_refused():
         ),
         (
             dict(world=random_mdp(3, 2, seeded())),
-            "horizon is None, but from state 0 no episode can end",
+            "horizon is None, but state 0 cannot end",
         ),
         (
             dict(world=TabularMDP(np.eye(2)[None], [[0], [0]], 0.5, 1, [1])),
@@ -629,5 +651,5 @@ def test_control_refuses(changed, says):
 def test_an_end_out_of_reach_of_the_allowed_actions_is_refused():
     left = np.tile([True, False], (5, 1))
     left[1] = [False, True]
-    with pytest.raises(ValueError, match="from state 1 no episode can end"):
+    with pytest.raises(ValueError, match="horizon is None, but state 1 cannot end"):
         td.control(grid_1d(5), "sarsa", 1, 1, seeded(), allowed=left)
