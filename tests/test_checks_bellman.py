@@ -5,7 +5,7 @@ import pytest
 
 from rlbook_utils.checks import bellman as check
 
-CHECKERS = [check.q_from_v, check.optimal_backup, check.stopping_residual]
+CHECKERS = [check.q_sweep, check.optimal_backup, check.stopping_residual]
 
 
 @pytest.mark.parametrize("checker", CHECKERS, ids=lambda c: c.name)
@@ -17,14 +17,14 @@ def test_the_oracle_passes_and_every_mistake_is_named(checker):
         assert not verdict.passed and mistake.says in verdict.message
 
 
-def test_q_by_hand():
+def test_backups_by_hand():
     # V = (5, 3, 0), gamma .9: riding fresh 2 + .9 (.6 * 5 + .4 * 3) = 5.78,
     # resting fresh .9 * 5 = 4.5, riding tired 1 + .9 * .5 * 3 = 2.35,
     # resting tired .9 (.8 * 5 + .2 * 3) = 4.14.
-    q = check.q_from_v.oracle(**check.q_from_v.cases[0])
-    np.testing.assert_allclose(q[:2], [[5.78, 4.5], [2.35, 4.14]])
     backup = check.optimal_backup.oracle(**check.optimal_backup.cases[0])
     np.testing.assert_allclose(backup, [5.78, 4.14, 0.0])
+    q = check.q_sweep.oracle(**check.q_sweep.cases[0])
+    np.testing.assert_allclose(q[:2], [[5.78, 4.5], [2.35, 4.14]])
 
 
 def test_the_residual_by_hand():

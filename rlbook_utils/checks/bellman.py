@@ -26,29 +26,53 @@ def _q_from_v(values: Array, P: Array, r: Array, gamma: float) -> Array:
     return np.asarray(r + gamma * np.einsum("ast,t->sa", P, values))
 
 
-def _no_discount(values: Array, P: Array, r: Array, gamma: float) -> Array:
-    return _q_from_v(values, P, r, 1.0)
+def _q_sweep(q: Array, P: Array, r: Array, gamma: float) -> Array:
+    return _q_from_v(q.max(1), P, r, gamma)
 
 
-def _value_of_here(values: Array, P: Array, r: Array, gamma: float) -> Array:
-    return np.asarray(r + gamma * values[:, None])
+def _mean_of_actions(q: Array, P: Array, r: Array, gamma: float) -> Array:
+    return _q_from_v(q.mean(1), P, r, gamma)
 
 
-def _reward_discounted(values: Array, P: Array, r: Array, gamma: float) -> Array:
-    return gamma * _q_from_v(values, P, r, 1.0)
+def _no_discount(q: Array, P: Array, r: Array, gamma: float) -> Array:
+    return _q_from_v(q.max(1), P, r, 1.0)
 
 
-q_from_v = Checker(
-    "q_from_v",
-    _q_from_v,
-    _CASES,
+def _maximum_outside(q: Array, P: Array, r: Array, gamma: float) -> Array:
+    means = np.einsum("ast,tb->sab", P, q)
+    return np.asarray(r + gamma * means.max(2))
+
+
+def _maximum_over_successors(q: Array, P: Array, r: Array, gamma: float) -> Array:
+    reached = np.where(P > 0, q.max(1), -np.inf).max(2).T
+    return np.asarray(r + gamma * reached)
+
+
+q_sweep = Checker(
+    "q_sweep",
+    _q_sweep,
+    [
+        {
+            "q": np.array([[5.0, 4.0], [2.0, 3.0], [0.0, 0.0]]),
+            "P": _P,
+            "r": _R,
+            "gamma": 0.9,
+        },
+        {
+            "q": np.array([[1.0, 6.0], [4.0, 0.0], [0.0, 0.0]]),
+            "P": _P,
+            "r": _R,
+            "gamma": 0.5,
+        },
+    ],
     mistakes=[
+        Mistake(_mean_of_actions, "You averaged over the next action: take the best."),
         Mistake(_no_discount, "You left out gamma."),
-        Mistake(_value_of_here, "You used V(s): the next state's value belongs here."),
-        Mistake(_reward_discounted, "Only the future is discounted, not r(s, a)."),
+        Mistake(_maximum_outside, "Maximize inside the mean: a' may differ with s'."),
+        Mistake(_maximum_over_successors, "The world picks s': average over it."),
     ],
 )
-"""Q (S, A) from ``values`` (S,), ``P`` (A, S, S), ``r`` (S, A) and ``gamma``."""
+"""One sweep of Q* (S, A) from ``q`` (S, A), ``P`` (A, S, S), ``r`` and ``gamma``."""
 
 
 def _optimal_backup(values: Array, P: Array, r: Array, gamma: float) -> Array:
