@@ -388,11 +388,14 @@ def visit(page, address, width=1400, theme="light"):
 
 @each_page
 @each_theme
-def test_nothing_is_asked_of_another_host_and_no_error_is_logged(page, address, theme):
+@each_width
+def test_nothing_is_asked_of_another_host_and_no_error_is_logged(
+    page, address, theme, width
+):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("response", lambda r: r.status >= 400 and page.problems.append(r.url))
-    visit(page, address, theme=theme)
+    visit(page, address, width, theme)
     here = urlparse(address).netloc
     assert [u for u in asked if urlparse(u).netloc not in ("", here)] == []
 
@@ -418,7 +421,7 @@ def test_no_page_scrolls_sideways(page, address, width):
 
 @each_page
 @each_theme
-@pytest.mark.parametrize("width", [390, 1400])
+@each_width
 def test_axe_finds_no_serious_or_moderate_violation(page, address, width, theme):
     visit(page, address, width, theme)
     page.wait_for_timeout(300)
