@@ -283,6 +283,7 @@ class Reader:
             kernel_name=KERNEL,
             timeout=900,
             coalesce_streams=True,
+            # The tag is for cells that need a GPU or a big download.
             skip_cells_with_tag="nbval-skip",
             resources={"metadata": {"path": str(self.folder)}},
             extra_arguments=["--IPKernelApp.log_level=40"],

@@ -464,6 +464,25 @@ def test_images_and_figures_say_what_they_show(page, address):
         assert named, svg.evaluate("e => e.outerHTML.slice(0, 200)")
 
 
+def test_reduced_motion_is_respected(page, book):
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{book}/book/intro.html")
+    slider = page.locator(".rl-world input[type=range]")
+    slider.scroll_into_view_if_needed()
+    page.get_by_role("button", name="Play").click()
+    assert slider.input_value() == slider.get_attribute("max")
+    page.goto(f"{book}/chapters/bandits.html")
+    moving = page.evaluate(
+        """() => Array.from(
+          document.querySelectorAll("*:not(.rl-offline)")).filter(e => {
+          const style = getComputedStyle(e);
+          return style.animationName !== 'none'
+            || style.transitionDuration.split(', ').some(t => parseFloat(t) > 0);
+        }).length"""
+    )
+    assert moving == 0
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_page_is_light(page, book, name):
     sizes = {}

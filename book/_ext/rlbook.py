@@ -7,6 +7,7 @@ is executed here.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 import sys
@@ -279,8 +280,25 @@ def show_grades(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             title += nodes.inline(text=graded, classes=["rl-grade"])
 
 
+def outdated(
+    app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """Write every page again when a style, a script or this extension has changed."""
+    del added, changed, removed
+    book = Path(app.srcdir) / "book"
+    files = [p for name in ("static", "_ext") for p in sorted((book / name).rglob("*"))]
+    digest = hashlib.sha256()
+    for path in files:
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.name.encode() + path.read_bytes())
+    before = getattr(env, "rlbook_look", None)
+    env.rlbook_look = digest.hexdigest()
+    return [] if before == env.rlbook_look else sorted(env.found_docs)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
+    app.connect("env-get-outdated", outdated)
     app.connect("source-read", swap_in_text)
     app.connect("source-read", keep_citations_local, priority=600)
     app.connect("config-inited", rlbook_theme.set_theme, priority=900)

@@ -107,6 +107,10 @@
     play.addEventListener("click", function () {
       if (timer) return stop();
       if (Number(slider.value) >= LAST) slider.value = 0;
+      if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
+        slider.value = LAST;
+        return draw();
+      }
       play.textContent = "Pause";
       timer = setInterval(function () {
         slider.value = Number(slider.value) + 1;
