@@ -408,7 +408,8 @@ def test_the_corridor_is_learned(seed):
     p = pg.softmax(made.theta)[:, 0, 1]
     # From -82.1; the best is -11.657. Seen over 5 seeds of 100: -11.8.
     assert -12.5 < np.mean((2 * p - 4) / (p * (1 - p))) < -11.657
-    np.testing.assert_allclose(made.values.mean(), -12, atol=2)
+    # The mean of G_t over an episode of length T is -(T + 1)/2, about -6.5 here.
+    np.testing.assert_allclose(made.values.mean(), -6.5, atol=1)
 
 
 def test_torch_is_not_imported():
