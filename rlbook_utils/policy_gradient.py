@@ -9,12 +9,14 @@ with respect to theta is the sum of their rows. An estimate from one episode is
 and the forms differ in the weight w_t alone. Where a horizon T is given the *problem*
 ends there: nothing is bootstrapped, and values depend on the time that is left.
 
-Everything is numpy float64, but for :func:`policy_loss`, which takes tensors.
+The tabular part is numpy float64. REINFORCE with a network, one for each of N seeds,
+imports torch when it is called.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +34,12 @@ from rlbook_utils.worlds.mdp import (
     Trajectories,
 )
 
+if TYPE_CHECKING:
+    import torch
+
+    from rlbook_utils.nets.networks import MLP
+    from rlbook_utils.worlds.control import World
+
 FORMS = (
     "total_return",
     "reward_to_go",
@@ -41,6 +49,7 @@ FORMS = (
     "td_residual",
     "gae",
 )
+BASELINES = ("none", "others", "standardize")
 Episodes = Rollout | Trajectories
 Tensor = TypeVar("Tensor")
 
@@ -65,6 +74,18 @@ class Learning(NamedTuple):
     theta: Array
     values: Array
     returns: Array
+
+
+class Batch(NamedTuple):
+    """Whole episodes of N seeds: `seen` (N, E, T, O), the rest (N, E, T).
+
+    `live` marks the steps that were taken; rewards are 0 elsewhere.
+    """
+
+    seen: torch.Tensor
+    actions: torch.Tensor
+    rewards: torch.Tensor
+    live: torch.Tensor
 
 
 def softmax(logits: ArrayLike) -> Array:
@@ -642,3 +663,244 @@ def policy_loss(logp: Tensor, weights: Tensor) -> Tensor:
             "they must agree"
         )
     return -given * factor.detach()  # type: ignore[no-any-return]
+
+
+def policy_net(
+    world: World, seeds: int, generator: torch.Generator, hidden: Sequence[int] = (32,)
+) -> MLP:
+    """Return N nets from observations to logits, all actions about equally likely.
+
+    Parameters
+    ----------
+    world : World
+        With discrete actions.
+    seeds : int
+        N.
+    generator : torch.Generator
+        Source of the weights.
+    hidden : sequence of int
+        Units of the hidden layers, tanh.
+
+    Returns
+    -------
+    MLP
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rlbook_utils.worlds.control import CARTPOLE
+    >>> policy_net(CARTPOLE, 3, torch.Generator())(torch.zeros(3, 7, 4)).shape
+    torch.Size([3, 7, 2])
+    """
+    from rlbook_utils.nets.networks import MLP
+
+    sizes = (world.observations, *hidden, world.actions)
+    return MLP(sizes, generator, gain=0.01, seeds=seeds)
+
+
+def collect(world: World, net: MLP, episodes: int, generator: torch.Generator) -> Batch:
+    """Sample E whole episodes with each of N nets, side by side.
+
+    Parameters
+    ----------
+    world : World
+        Its clock is the horizon of the problem.
+    net : MLP
+        From :func:`policy_net`.
+    episodes : int
+        E, at least 1.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Batch
+
+    Raises
+    ------
+    ValueError
+        If `episodes` is below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rlbook_utils.worlds.control import CARTPOLE
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> net = policy_net(CARTPOLE, 3, generator)
+    >>> collect(CARTPOLE, net, 2, generator).live.shape[:2]
+    torch.Size([3, 2])
+    """
+    import torch
+
+    from rlbook_utils.worlds import control
+
+    _positive(episodes=episodes)
+    shape = (net.seeds or 1, episodes)
+    state, seen = control.reset(world, shape, generator)
+    running = torch.ones(shape, dtype=torch.bool, device=seen.device)
+    steps: list[tuple[torch.Tensor, ...]] = []
+    while len(steps) < world.limit and running.any():
+        with torch.no_grad():
+            logits = net(seen)
+        # The largest of logits plus Gumbel noise is a sample of the softmax.
+        noise = torch.empty_like(logits).exponential_(generator=generator).log()
+        action = (logits - noise).argmax(-1)
+        state, out = control.step(world, state, action, generator)
+        steps.append((seen, action, out.reward * running, running))
+        running = running & ~(out.terminated | out.truncated)
+        seen = out.observation
+    return Batch(*(torch.stack(part, 2) for part in zip(*steps, strict=True)))
+
+
+def log_probabilities(net: MLP, batch: Batch) -> torch.Tensor:
+    """Return log pi(a_t given s_t), (N, E, T), with gradients.
+
+    Parameters
+    ----------
+    net : MLP
+    batch : Batch
+
+    Returns
+    -------
+    (N, E, T) tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rlbook_utils.worlds.control import CARTPOLE
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> net = policy_net(CARTPOLE, 3, generator)
+    >>> log_probabilities(net, collect(CARTPOLE, net, 2, generator)).shape[:2]
+    torch.Size([3, 2])
+    """
+    logits = net(batch.seen.flatten(1, 2)).log_softmax(-1)
+    taken = batch.actions.flatten(1)[..., None]
+    found: torch.Tensor = logits.gather(-1, taken).reshape(batch.actions.shape)
+    return found
+
+
+def batch_weights(
+    rewards: torch.Tensor, live: torch.Tensor, gamma: float, baseline: str
+) -> torch.Tensor:
+    """Return G_t less a baseline from the batch, without gamma^t; 0 after the end.
+
+    none         G_t
+    others       G_t minus the mean G_t of the *other* episodes at the same t, 0 for
+                 those that have ended: no bias
+    standardize  (G_t - m)/s, with mean and standard deviation over all steps of the
+                 batch: rescaled, with a bias that vanishes as the batch grows
+
+    Parameters
+    ----------
+    rewards, live : (N, E, T) tensor
+        From :func:`collect`.
+    gamma : float
+        In [0, 1].
+    baseline : str
+        One of the above.
+
+    Returns
+    -------
+    (N, E, T) tensor
+
+    Raises
+    ------
+    ValueError
+        If the baseline is unknown or others are wanted where there is one episode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rewards = torch.tensor([[[1.0, 1.0], [5.0, 0.0]]])
+    >>> batch_weights(rewards, rewards > 0, 1.0, "others").tolist()
+    [[[-3.0, 1.0], [3.0, -0.0]]]
+    """
+    if baseline not in BASELINES:
+        known = ", ".join(BASELINES)
+        raise ValueError(f"baseline is {baseline!r}: it must be one of {known}")
+    future: torch.Tensor = discounted_returns(rewards, gamma)
+    count = rewards.shape[1]
+    if baseline == "others":
+        if count < 2:
+            raise ValueError("baseline 'others' needs 2 episodes or more, not 1")
+        future = (count * future - future.sum(1, keepdim=True)) / (count - 1)
+    if baseline == "standardize":
+        steps = live.sum((1, 2), keepdim=True)
+        future = future - (future * live).sum((1, 2), keepdim=True) / steps
+        square = (future * live).square().sum((1, 2), keepdim=True) / steps
+        future = future / (square.sqrt() + 1e-8)
+    return future * live
+
+
+def train_reinforce(
+    world: World,
+    seeds: int,
+    episodes: int,
+    updates: int,
+    generator: torch.Generator,
+    *,
+    lr: float,
+    baseline: str,
+    gamma: float = 0.99,
+    hidden: Sequence[int] = (32,),
+) -> Array:
+    """Train N nets by REINFORCE with Adam and return their returns (N, updates).
+
+    Each update samples E episodes with every net and ascends
+    (1/E) sum_episodes sum_t w_t grad log pi(a_t given s_t), w from
+    :func:`batch_weights`: gamma^t is left out, as is usual.
+
+    Parameters
+    ----------
+    world : World
+    seeds, episodes, updates : int
+        N, E and the number of updates, at least 1.
+    generator : torch.Generator
+        Source of all numbers; its device is where it runs.
+    lr : float
+        Step size of Adam.
+    baseline : str
+        As for :func:`batch_weights`.
+    gamma : float
+        In [0, 1].
+    hidden : sequence of int
+        Units of the hidden layers.
+
+    Returns
+    -------
+    (N, updates) array
+        Mean undiscounted return of the E episodes of each update.
+
+    Raises
+    ------
+    ValueError
+        As :func:`collect` and :func:`batch_weights`.
+
+    Notes
+    -----
+    Source: Williams (1992).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rlbook_utils.worlds.control import CARTPOLE
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> made = train_reinforce(
+    ...     CARTPOLE, 2, 2, 3, generator, lr=0.01, baseline="others")
+    >>> made.shape
+    (2, 3)
+    """
+    import torch
+
+    _positive(seeds=seeds, episodes=episodes, updates=updates, lr=lr)
+    net = policy_net(world, seeds, generator, hidden)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    gathered = []
+    for _ in range(updates):
+        batch = collect(world, net, episodes, generator)
+        weights = batch_weights(batch.rewards, batch.live, gamma, baseline)
+        loss = policy_loss(log_probabilities(net, batch), weights)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss.sum(2).mean(1).sum())
+        optimizer.step()
+        gathered.append(batch.rewards.sum(2).mean(1))
+    return np.asarray(torch.stack(gathered, 1).cpu().numpy(), np.float64)
