@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,26 +27,20 @@ def _next_values(
     return np.where(terminated, 0.0, np.where(truncated, final, following))
 
 
-def _zero_at_the_clock(
-    following: Array, final: Array, terminated: Bools, truncated: Bools
-) -> Array:
-    return np.where(terminated | truncated, 0.0, following)
+def _zero_at_the_clock(**k: Any) -> Array:
+    return np.where(k["terminated"] | k["truncated"], 0.0, k["following"])
 
 
-def _leak(following: Array, final: Array, terminated: Bools, truncated: Bools) -> Array:
-    return np.where(terminated, 0.0, following)
+def _leak(**k: Any) -> Array:
+    return np.where(k["terminated"], 0.0, k["following"])
 
 
-def _never_zero(
-    following: Array, final: Array, terminated: Bools, truncated: Bools
-) -> Array:
-    return np.where(terminated | truncated, final, following)
+def _never_zero(**k: Any) -> Array:
+    return np.where(k["terminated"] | k["truncated"], k["final"], k["following"])
 
 
-def _clock_wins(
-    following: Array, final: Array, terminated: Bools, truncated: Bools
-) -> Array:
-    return np.where(truncated, final, np.where(terminated, 0.0, following))
+def _clock_wins(**k: Any) -> Array:
+    return np.where(k["truncated"], k["final"], _leak(**k))
 
 
 next_values = Checker(
@@ -108,60 +104,27 @@ n_step = Checker(
 """n-step advantages (T,) from the TD errors ``delta`` (T,) of one episode."""
 
 
-def _gae(
-    rewards: Array,
-    values: Array,
-    next_values: Array,
-    terminated: Bools,
-    truncated: Bools,
-    gamma: float,
-    lam: float,
-) -> Array:
-    given = rewards, values, next_values, terminated, truncated
-    return np.asarray(generalized_advantage_estimation(*given, gamma, lam))
+def _gae(**k: Any) -> Array:
+    return np.asarray(generalized_advantage_estimation(**k))
 
 
-def _runs_through_the_clock(
-    rewards: Array,
-    values: Array,
-    next_values: Array,
-    terminated: Bools,
-    truncated: Bools,
-    gamma: float,
-    lam: float,
-) -> Array:
-    ahead = np.where(terminated, 0.0, next_values)
-    found, later = np.empty_like(values), 0.0
-    for t in reversed(range(len(rewards))):
-        delta = rewards[t] + gamma * ahead[t] - values[t]
-        found[t] = later = delta + gamma * lam * (not terminated[t]) * later
+def _runs_through_the_clock(**k: Any) -> Array:
+    ahead = np.where(k["terminated"], 0.0, k["next_values"])
+    delta = k["rewards"] + k["gamma"] * ahead - k["values"]
+    found, later = np.empty_like(delta), 0.0
+    for t in reversed(range(len(delta))):
+        later = delta[t] + k["gamma"] * k["lam"] * (not k["terminated"][t]) * later
+        found[t] = later
     return found
 
 
-def _ends_at_the_clock(
-    rewards: Array,
-    values: Array,
-    next_values: Array,
-    terminated: Bools,
-    truncated: Bools,
-    gamma: float,
-    lam: float,
-) -> Array:
-    over = terminated | truncated
-    return _gae(rewards, values, next_values, over, truncated, gamma, lam)
+def _ends_at_the_clock(**k: Any) -> Array:
+    return _gae(**{**k, "terminated": k["terminated"] | k["truncated"]})
 
 
-def _counted_twice(
-    rewards: Array,
-    values: Array,
-    next_values: Array,
-    terminated: Bools,
-    truncated: Bools,
-    gamma: float,
-    lam: float,
-) -> Array:
-    paid = rewards + gamma * next_values * (truncated & ~terminated)
-    return _gae(paid, values, next_values, terminated, truncated, gamma, lam)
+def _counted_twice(**k: Any) -> Array:
+    again = k["gamma"] * k["next_values"] * (k["truncated"] & ~k["terminated"])
+    return _gae(**{**k, "rewards": k["rewards"] + again})
 
 
 _RECORD = {
