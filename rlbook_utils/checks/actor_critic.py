@@ -27,19 +27,19 @@ def _next_values(
     return np.where(terminated, 0.0, np.where(truncated, final, following))
 
 
-def _zero_at_the_clock(**k: Any) -> Array:
+def _zero_at_the_clock(**k: Any) -> Any:
     return np.where(k["terminated"] | k["truncated"], 0.0, k["following"])
 
 
-def _leak(**k: Any) -> Array:
+def _leak(**k: Any) -> Any:
     return np.where(k["terminated"], 0.0, k["following"])
 
 
-def _never_zero(**k: Any) -> Array:
+def _never_zero(**k: Any) -> Any:
     return np.where(k["terminated"] | k["truncated"], k["final"], k["following"])
 
 
-def _clock_wins(**k: Any) -> Array:
+def _clock_wins(**k: Any) -> Any:
     return np.where(k["truncated"], k["final"], _leak(**k))
 
 
@@ -104,11 +104,11 @@ n_step = Checker(
 """n-step advantages (T,) from the TD errors ``delta`` (T,) of one episode."""
 
 
-def _gae(**k: Any) -> Array:
+def _gae(**k: Any) -> Any:
     return np.asarray(generalized_advantage_estimation(**k))
 
 
-def _runs_through_the_clock(**k: Any) -> Array:
+def _runs_through_the_clock(**k: Any) -> Any:
     ahead = np.where(k["terminated"], 0.0, k["next_values"])
     delta = k["rewards"] + k["gamma"] * ahead - k["values"]
     found, later = np.empty_like(delta), 0.0
@@ -118,11 +118,11 @@ def _runs_through_the_clock(**k: Any) -> Array:
     return found
 
 
-def _ends_at_the_clock(**k: Any) -> Array:
+def _ends_at_the_clock(**k: Any) -> Any:
     return _gae(**{**k, "terminated": k["terminated"] | k["truncated"]})
 
 
-def _counted_twice(**k: Any) -> Array:
+def _counted_twice(**k: Any) -> Any:
     again = k["gamma"] * k["next_values"] * (k["truncated"] & ~k["terminated"])
     return _gae(**{**k, "rewards": k["rewards"] + again})
 
