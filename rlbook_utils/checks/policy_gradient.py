@@ -54,11 +54,11 @@ def _score(logits: Array, action: int) -> Array:
 
 
 def _probability_gradient(logits: Array, action: int) -> Array:
-    return softmax(logits)[action] * _score(logits, action)
+    return np.asarray(softmax(logits)[action] * _score(logits, action))
 
 
 def _one_hot(logits: Array, action: int) -> Array:
-    return np.eye(len(logits))[action]
+    return np.asarray(np.eye(len(logits))[action])
 
 
 def _turned(logits: Array, action: int) -> Array:
