@@ -28,10 +28,6 @@ def _total(rewards: Array, gamma: float) -> Array:
     return np.full(len(rewards), _to_go(rewards, gamma)[0])
 
 
-def _plain_sum(rewards: Array, gamma: float) -> Array:
-    return _to_go(rewards, 1.0)
-
-
 reward_to_go = Checker(
     "reward_to_go",
     _to_go,
@@ -43,7 +39,6 @@ reward_to_go = Checker(
         Mistake(_up_to, "You summed from the start up to t: sum from t to the end."),
         Mistake(_from_zero, "The first reward of G_t has factor 1, not gamma^t."),
         Mistake(_total, "That is G_0 for every t: leave out what came before t."),
-        Mistake(_plain_sum, "You left out gamma."),
     ],
 )
 """G_t for each step of one episode, from ``rewards`` (T,) and ``gamma``."""
