@@ -21,18 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlbook_utils.core.returns import (
-    discounted_returns,
-    generalized_advantage_estimation,
-)
-from rlbook_utils.worlds.mdp import (
-    Array,
-    Bools,
-    Ints,
-    Rollout,
-    TabularMDP,
-    Trajectories,
-)
+from rlbook_utils.core import returns
+from rlbook_utils.worlds.mdp import Array, Ints, Rollout, TabularMDP, Trajectories
 
 if TYPE_CHECKING:
     import torch
@@ -40,15 +30,8 @@ if TYPE_CHECKING:
     from rlbook_utils.nets.networks import MLP
     from rlbook_utils.worlds.control import World
 
-FORMS = (
-    "total_return",
-    "reward_to_go",
-    "baseline",
-    "q_value",
-    "advantage",
-    "td_residual",
-    "gae",
-)
+WITH_Q = ("q_value", "advantage")
+FORMS = ("total_return", "reward_to_go", "baseline", *WITH_Q, "td_residual", "gae")
 BASELINES = ("none", "others", "standardize")
 Episodes = Rollout | Trajectories
 Tensor = TypeVar("Tensor")
@@ -228,8 +211,10 @@ def exact_gradient(
     return np.where(world.terminal[:, None], 0.0, gradient)
 
 
-def _by_time(table: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+def _by_time(table: ArrayLike | None, shape: tuple[int, ...], name: str) -> Array:
     """Return values (T, S, ...), from those or from (S, ...) that hold at any time."""
+    if table is None:
+        raise ValueError(f"{name} is None: this form needs it")
     given = np.asarray(table, np.float64)
     if given.shape not in (shape, shape[1:]):
         raise ValueError(
@@ -273,8 +258,8 @@ def step_weights(
     episodes : Rollout or Trajectories
         The problem ends where the record does.
     values : (T + 1, S) or (S,) array
-        V_t, or one V for all times; needed by the last five forms but q_value. At the
-        horizon it is taken as 0.
+        V_t, or one V for all times; needed by all but the first two and q_value. At
+        the horizon it is taken as 0.
     q_values : (T, S, A) or (S, A) array
         Needed by q_value and advantage.
     lam : float
@@ -290,7 +275,8 @@ def step_weights(
     Raises
     ------
     ValueError
-        If the form is unknown, the values it needs are missing or of the wrong shape.
+        If the form is unknown, the values that it needs are missing or have another
+        shape, or lam is outside [0, 1].
 
     Notes
     -----
@@ -309,28 +295,26 @@ def step_weights(
     live, horizon = episodes.actions >= 0, episodes.actions.shape[1]
     factor = world.gamma ** np.arange(horizon) if discounted else np.ones(horizon)
     steps, states = np.arange(horizon + 1), world.states
-    future = discounted_returns(episodes.rewards, world.gamma)
+    future = returns.discounted_returns(episodes.rewards, world.gamma)
     if form == "total_return":
         return np.asarray(future[:, :1] * live)
     if form == "reward_to_go":
         return np.asarray(factor * future * live)
     q, v = np.zeros(live.shape), np.zeros((len(live), horizon + 1))
-    if form in ("q_value", "advantage"):
-        if q_values is None:
-            raise ValueError(f"form {form!r} needs q_values")
+    if form in WITH_Q:
         table = _by_time(q_values, (horizon, states, world.actions), "q_values")
         q = table[steps[:-1], episodes.states[:, :-1], episodes.actions]
     if form != "q_value":
-        if values is None:
-            raise ValueError(f"form {form!r} needs values")
         v = _by_time(values, (horizon + 1, states), "values")[steps, episodes.states]
         v = np.where(world.terminal[episodes.states] | (steps == horizon), 0.0, v)
-    if form in ("q_value", "advantage"):
+    if form in WITH_Q:
         return np.asarray(factor * (q - v[:, :-1]) * live)
     none = np.zeros(live.shape, np.bool_)
     lam = {"baseline": 1.0, "td_residual": 0.0}.get(form, lam)
-    given = episodes.rewards, v[:, :-1], v[:, 1:], none, none, world.gamma, lam
-    return np.asarray(factor * generalized_advantage_estimation(*given) * live)
+    better = returns.generalized_advantage_estimation(
+        episodes.rewards, v[:, :-1], v[:, 1:], none, none, world.gamma, lam
+    )
+    return np.asarray(factor * better * live)
 
 
 def gradient_samples(logits: ArrayLike, episodes: Episodes, weights: Array) -> Array:
@@ -506,7 +490,7 @@ def sample_episodes(
         )
     count, edges = len(pi), pi.cumsum(-1)[..., :-1]
     states = [world.reset(count, rng)]
-    steps: list[tuple[Ints, Array, Bools]] = []
+    steps: list[tuple[Any, ...]] = []
     live = np.flatnonzero(~world.terminal[states[0]])
     while len(live) and len(steps) < horizon:
         here, draw = states[-1][live], rng.random((len(live), 1))
@@ -614,7 +598,7 @@ def reinforce(
         run = sample_episodes(world, softmax(logits), horizon, rng)
         live, where = run.actions >= 0, seen[run.states[:, :-1]]
         gathered[:, k] = run.rewards.sum(1)
-        future = discounted_returns(run.rewards, world.gamma)
+        future = returns.discounted_returns(run.rewards, world.gamma)
         gap = (future - values[rows, where]) * live
         factor = world.gamma ** np.arange(gap.shape[1]) if discounted else 1.0
         rises = gradient_samples(logits, run, factor * gap)
@@ -817,7 +801,7 @@ def batch_weights(
     if baseline not in BASELINES:
         known = ", ".join(BASELINES)
         raise ValueError(f"baseline is {baseline!r}: it must be one of {known}")
-    future: torch.Tensor = discounted_returns(rewards, gamma)
+    future: torch.Tensor = returns.discounted_returns(rewards, gamma)
     count = rewards.shape[1]
     if baseline == "others":
         if count < 2:

@@ -518,10 +518,13 @@ def learn(**changed):
             "discounted is False: this needs a horizon",
         ),
         (lambda: pg.step_weights("q", WORLD, RUN), "form is 'q': it must be one of"),
-        (lambda: pg.step_weights("baseline", WORLD, RUN), "'baseline' needs values"),
+        (
+            lambda: pg.step_weights("baseline", WORLD, RUN),
+            "values is None: this form needs it",
+        ),
         (
             lambda: pg.step_weights("advantage", WORLD, RUN, np.zeros(3)),
-            "'advantage' needs q_values",
+            "q_values is None: this form needs it",
         ),
         (
             lambda: pg.step_weights("baseline", WORLD, RUN, np.zeros((4, 3))),
