@@ -241,7 +241,7 @@ def _policy_sweep(mdp: TabularMDP, pi: ArrayLike) -> Sweep:
 
 
 def _rows(mdp: TabularMDP, actions: Ints, states: Ints) -> tuple[Array, Ints, Array]:
-    """Return r (n,), successors and gamma P (m, n) of one action in each of n states."""
+    """Return r (n,), successors and gamma P (m, n) of an action in each of n states."""
     after = np.ascontiguousarray(mdp.successors[actions, states].T)
     weights = np.ascontiguousarray(mdp.probabilities[actions, states].T)
     return mdp.r[states, actions], after, mdp.gamma * weights
@@ -422,7 +422,8 @@ def modified_policy_iteration(
     tolerance : float
         Guaranteed sup-norm error of the result.
     values : (S,) array, optional
-        Where to begin; default 0. Terminal states are set to 0.
+        Where to begin; default min(0, min r)/(1 - gamma), from where values only rise.
+        Terminal states are set to 0.
 
     Returns
     -------
@@ -450,7 +451,8 @@ def modified_policy_iteration(
         raise ValueError(f"backups is {backups}: it must be at least 0")
     _check(mdp, _Stop(tolerance, None, 1, span=True))
     backup, factor = mdp.backup(), mdp.gamma / (1 - mdp.gamma)
-    old = _first_values(mdp, values)
+    lowest = min(0.0, float(mdp.r.min())) / (1 - mdp.gamma)
+    old = _first_values(mdp, np.full(mdp.states, lowest) if values is None else values)
     new, residuals, here = np.empty_like(old), [], np.arange(mdp.states)
     policy = np.zeros(mdp.states, np.intp)
     rows = _rows(mdp, policy, here)

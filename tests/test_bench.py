@@ -1,9 +1,11 @@
 """The bench: its arithmetic, its format, and that both sides do the same thing."""
 
+import functools
 import json
 import math
 
 import bench
+import peers
 import pytest
 import torch
 from rich.console import Console
@@ -126,20 +128,23 @@ def test_numbers_have_three_digits(value, text):
 @pytest.mark.parametrize(
     ("peer", "policy"),
     [
-        (bench.beta_loop, bandits.thompson()),
-        (bench.autograd_loop, bandits.reinforce_adam(bench.RATE, bench.RATE)),
+        (peers.beta_loop, bandits.thompson()),
+        (
+            functools.partial(peers.autograd_loop, rate=bench.RATE),
+            bandits.reinforce_adam(bench.RATE, bench.RATE),
+        ),
     ],
 )
 def test_a_bernoulli_peer_loses_as_much_as_ours(peer, policy):
     steps, runs = 40, 60
-    theirs = torch.tensor(peer(bench.ARMS, steps, runs, seed=1)).sum(1)
+    theirs = torch.tensor(peer(bench.ARMS, steps=steps, runs=runs, seed=1)).sum(1)
     ours = bench.bernoulli_run(policy, steps, 2000)().regret.sum(1)
     assert_same_mean(ours, theirs)
 
 
 def test_the_testbed_peer_loses_as_much_as_ours():
     steps, runs = 60, 400
-    theirs = torch.tensor(bench.numpy_loop(10, steps, runs, seed=1)).sum(1)
+    theirs = torch.tensor(peers.numpy_loop(10, steps, runs, seed=1)).sum(1)
     luck = torch.Generator().manual_seed(0)
     world = bandits.ten_armed_testbed(4000, luck)
     ours = bandits.run(bandits.epsilon_greedy(0.1), world, steps, 4000, luck).regret
