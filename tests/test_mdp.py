@@ -141,8 +141,11 @@ def test_backups_agree_on_every_path(name, monkeypatch):
     for module in (mdp, grids):
         monkeypatch.setattr(module, "FEW_STATES", 0)
     monkeypatch.setattr(mdp, "MOST_DENSE", 0)
-    backup = type(world).backup(world)
+    monkeypatch.setattr(grids, "BLOCK", 7)
+    backup, best = type(world).backup(world), np.empty(world.states)
     np.testing.assert_allclose(backup(values), expected, atol=1e-12)
+    world.best_backup()(values, best)
+    np.testing.assert_allclose(best, expected.max(0), atol=1e-12)
     np.testing.assert_allclose(
         mdp.TabularMDP.backup(world)(values), expected, atol=1e-12
     )
