@@ -245,7 +245,7 @@ def sb3_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
     """Train PPO of stable-baselines3 with the settings that its zoo has for CartPole.
 
     They are those of `hyperparams/ppo.yml` of rl-baselines3-zoo. The policy is judged
-    by its most likely action after every update.
+    as it acts, by samples, after every update.
     """
     import torch
     from stable_baselines3 import PPO
@@ -261,7 +261,7 @@ def sb3_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
             watch.stop()
 
             def act(seen: Any) -> Any:
-                return model.policy.get_distribution(seen).mode()
+                return model.policy.get_distribution(seen).sample()
 
             with torch.no_grad():
                 if self.num_timesteps and judge(act) >= level:
@@ -369,7 +369,11 @@ def plain_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
                 adam.step()
         watch.stop()
         with torch.no_grad():
-            score = judge(lambda found: actor(found).argmax(-1))
+            score = judge(
+                lambda found: torch.distributions.Categorical(
+                    logits=actor(found)
+                ).sample()
+            )
         if score >= level:
             return Run(watch.spent, 512 * update)
         watch.go_on()
