@@ -540,7 +540,7 @@ def solving_race(
 ) -> Measured:
     """Train both up to a mean of 475, seed by seed in turn; compare median CPU time.
 
-    Both are judged after every update, on 100 whole episodes of the same physics, with
+    Both are judged after every 1,024 steps, on 100 episodes of the same physics, with
     actions sampled as in training; that time is left out. (The most likely action of a
     net that has hardly learned passes now and then by luck.) Seeds 5, 6 ... were not
     used to choose settings.
