@@ -51,7 +51,7 @@ def gradient(loss, theta, weights):
     return torch.autograd.grad((weights * loss(theta.log_softmax(1))).sum(), theta)[0]
 
 
-def exact_J(m, theta):
+def exact_return(m, theta):
     """J as a differentiable function of the logits, by a linear solve."""
     pi = theta.softmax(1)
     P = torch.tensor(m.dense())
@@ -75,7 +75,7 @@ def test_at_ratio_one_the_expected_gradient_is_the_policy_gradient(seed, kind):
         "a2c": lambda new: -new * gaps,
     }[kind]
     found = gradient(loss, theta, weights)
-    exact = torch.autograd.grad(exact_J(world(seed), theta), theta)[0]
+    exact = torch.autograd.grad(exact_return(world(seed), theta), theta)[0]
     torch.testing.assert_close(-found, exact, atol=1e-12, rtol=1e-9)
 
 
@@ -342,7 +342,7 @@ def test_a_step_is_along_the_natural_gradient_and_inside_the_region(seed):
     step, theta, weights = trust_region(1e-4, seed=seed, damping=1e-9)
     assert 0 < step.kl <= 1e-4 and step.gain > 0 and step.share in (1.0, 0.5)
     m, start = world(seed), torch.tensor(logits(seed), requires_grad=True)
-    slope = torch.autograd.grad(exact_J(m, start), start)[0].flatten()
+    slope = torch.autograd.grad(exact_return(m, start), start)[0].flatten()
     pi, visits = start.detach().softmax(1), weights.sum(1) / weights.sum()
     blocks = [
         v * (torch.diag(p) - torch.outer(p, p)) for v, p in zip(visits, pi, strict=True)
