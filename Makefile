@@ -34,8 +34,8 @@ repo: .venv/.ready  ## set the repository's address everywhere: URL=... [SITE_UR
 	@$(BIN)/python book/tools/render.py --repository "$(URL)" --address "$(SITE_URL)"
 	@$(NB)
 
-bench: .venv/.browser  ## time the book beside plain code, into _build/bench.json; ONLY=name
-	@$(BIN)/python book/tools/bench.py
+bench: .venv-bench/.ready  ## time the book beside other code, into _build/bench.json; ONLY=name
+	@.venv-bench/bin/python book/tools/bench.py
 
 clean:  ## remove what was built, but not .venv
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -84,6 +84,12 @@ site: .venv/.ready
 
 site-stage: .venv/.browser
 	$(call stage,site,$(BIN)/python book/tools/render.py && $(BIN)/python -m pytest -q tests/test_site.py)
+
+.venv-bench/.ready: .venv/.ready
+	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
+	@echo "installing the pinned packages and the bench's peers into .venv-bench (a few minutes, once)"
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[bench,browser]'
+	@touch $@
 
 .venv/.browser: .venv/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'

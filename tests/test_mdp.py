@@ -141,8 +141,11 @@ def test_backups_agree_on_every_path(name, monkeypatch):
     for module in (mdp, grids):
         monkeypatch.setattr(module, "FEW_STATES", 0)
     monkeypatch.setattr(mdp, "MOST_DENSE", 0)
-    backup = type(world).backup(world)
+    monkeypatch.setattr(grids, "BLOCK", 7)
+    backup, best = type(world).backup(world), np.empty(world.states)
     np.testing.assert_allclose(backup(values), expected, atol=1e-12)
+    world.best_backup()(values, best)
+    np.testing.assert_allclose(best, expected.max(0), atol=1e-12)
     np.testing.assert_allclose(
         mdp.TabularMDP.backup(world)(values), expected, atol=1e-12
     )
@@ -154,10 +157,13 @@ def test_backups_agree_on_every_path(name, monkeypatch):
 def test_gathering_is_indexing(random, offset):
     values = seeded().normal(size=8)
     shifted = np.clip(np.arange(8) + offset, 0, 7)
-    for index in (np.array(random), shifted):
-        out = np.empty(8)
+    for index in (np.array([random]), np.array([shifted, shifted[::-1]])):
+        out = np.empty(index.shape)
         mdp.gatherer(index)(values, out)
         np.testing.assert_array_equal(out, values[index])
+        part = np.empty((len(index), 3))
+        mdp.gatherer(index[:, 5:], 5)(values, part)
+        np.testing.assert_array_equal(part, values[index[:, 5:]])
 
 
 # Occupancy

@@ -148,6 +148,12 @@ expected_target = Checker(
             "gamma": 0.5,
             "epsilon": 0.1,
         },
+        {
+            "q": np.array([-5.0, -3.0]),
+            "reward": -1.0,
+            "gamma": 1.0,
+            "epsilon": 0.0,
+        },
     ],
     mistakes=[
         Mistake(_larger_part, "Add the two parts: the larger one is not the mean."),

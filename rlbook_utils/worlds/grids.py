@@ -8,7 +8,7 @@ its sweeps several times faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -24,6 +24,8 @@ from rlbook_utils.worlds.mdp import (
     gatherer,
 )
 
+BLOCK = 2**15
+Fill = Callable[[Array, Array], None]
 MOVES = ("left", "down", "right", "up")
 STEPS = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
 MAP = {"#": "wall", ".": "free", "S": "start", "G": "goal", "X": "pit", "C": "cliff"}
@@ -67,28 +69,55 @@ class GridWorld(TabularMDP):
         paid = np.moveaxis(gains[taken], 1, 2)
         super().__init__(table, paid, gamma, start, terminal, successors=after)
 
-    def backup(self) -> Backup:
-        """Return the function of :meth:`TabularMDP.backup`, by shifted copies.
+    def _blocks(self) -> list[tuple[slice, Fill]]:
+        """Return slices of the states, each with a function (values, out (A, n)) for Q.
 
         All actions share the four neighbors' values, so a sweep reads 4 values a state
-        instead of A * m.
+        instead of A * m, by shifted copies; a block's work stays in the cache.
         """
+        near, mix = np.empty(4 * min(BLOCK, self.states)), self.gamma * self.mix
+        reward = self.r.T
+
+        def fill(first: int) -> tuple[slice, Fill]:
+            part = slice(first, first + BLOCK)
+            gather, paid = gatherer(self.moves[:, part], first), reward[:, part]
+            work = near[: paid.size].reshape(paid.shape)
+
+            def block(values: Array, out: Array) -> None:
+                gather(values, work)
+                np.matmul(mix, work, out=out)
+                np.add(out, paid, out=out)
+
+            return part, block
+
+        return [fill(first) for first in range(0, self.states, BLOCK)]
+
+    def backup(self) -> Backup:
+        """Return the function of :meth:`TabularMDP.backup`, block by block."""
         if self.states <= FEW_STATES:
             return super().backup()
-        gather = [gatherer(row) for row in self.moves]
-        reward = np.ascontiguousarray(self.r.T)
-        near, q, mix = (
-            np.empty_like(reward),
-            np.empty_like(reward),
-            self.gamma * self.mix,
-        )
+        q, blocks = np.empty((self.actions, self.states)), self._blocks()
 
         def mix_neighbors(values: Array) -> Array:
-            for take, row in zip(gather, near, strict=True):
-                take(values, row)
-            return np.add(np.matmul(mix, near, out=q), reward, out=q)
+            for part, block in blocks:
+                block(values, q[:, part])
+            return q
 
         return mix_neighbors
+
+    def best_backup(self) -> Fill:
+        """Return the function of :meth:`TabularMDP.best_backup`, block by block."""
+        if self.states <= FEW_STATES:
+            return super().best_backup()
+        q, blocks = np.empty((self.actions, min(BLOCK, self.states))), self._blocks()
+
+        def sweep(values: Array, out: Array) -> None:
+            for part, block in blocks:
+                best = out[part]
+                block(values, q[:, : len(best)])
+                np.max(q[:, : len(best)], axis=0, out=best)
+
+        return sweep
 
     def picture(self, values: ArrayLike) -> Array:
         """Return values (S,) on the map, (rows, columns), NaN where there is no state.
