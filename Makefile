@@ -5,7 +5,7 @@ NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
 export ONLY FORCE FULL DEVICE THEME PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval colab site site-stage
+.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval peers colab site site-stage
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-10s%s\n", n, $$0}'
@@ -50,8 +50,8 @@ else cat _build/logs/$(1).log; \
 endef
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test: book  ## all stages: lint, unit, contract, nbval, colab, site
-	@$(MAKE) --no-print-directory lint unit contract nbval colab site
+test: book  ## all stages: lint, unit, contract, nbval, peers, colab, site
+	@$(MAKE) --no-print-directory lint unit contract nbval peers colab site
 
 check: .venv/.ready  ## the quick loop: lint, unit, contract
 	@$(MAKE) --no-print-directory lint unit contract
@@ -64,13 +64,16 @@ lint: .venv/.ready
 	@touch $@
 
 unit: .venv/.worlds
-	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
 
 contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
 
 nbval: .venv/.ready
 	$(call stage,nbval,$(PYTEST) --nbval chapters)
+
+peers: .venv-bench/.ready
+	$(call stage,peers,.venv-bench/bin/python -m pytest -q tests/test_peers.py)
 
 colab: .venv/.ready
 	@test -d .venv-colab || echo "installing Colab's packages into .venv-colab (a few minutes, once)"

@@ -133,7 +133,7 @@ def values_by_time(
 
     Examples
     --------
-    >>> from rlbook_utils.worlds.corridor import short_corridor
+    >>> from rlbook_utils.worlds.grids import short_corridor
     >>> values_by_time(short_corridor(), [1, 0, 1, 0], 2)[0].tolist()
     [[-2.0, -2.0, -1.0, 0.0], [-1.0, -1.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
@@ -284,7 +284,7 @@ def step_weights(
 
     Examples
     --------
-    >>> from rlbook_utils.worlds.corridor import short_corridor
+    >>> from rlbook_utils.worlds.grids import short_corridor
     >>> world = short_corridor()
     >>> run = world.rollout([1, 0, 1, 0], 1, 4, np.random.default_rng(0))
     >>> step_weights("reward_to_go", world, run).tolist()
@@ -343,7 +343,7 @@ def gradient_samples(logits: ArrayLike, episodes: Episodes, weights: Array) -> A
 
     Examples
     --------
-    >>> from rlbook_utils.worlds.corridor import short_corridor
+    >>> from rlbook_utils.worlds.grids import short_corridor
     >>> run = short_corridor().rollout([1, 0, 1, 0], 1, 3, np.random.default_rng(0))
     >>> gradient_samples(np.zeros((4, 2)), run, np.array([[3.0, 2.0, 1.0]]))[0].tolist()
     [[-1.5, 1.5], [1.0, -1.0], [-0.5, 0.5], [0.0, 0.0]]
@@ -477,7 +477,7 @@ def sample_episodes(
 
     Examples
     --------
-    >>> from rlbook_utils.worlds.corridor import short_corridor
+    >>> from rlbook_utils.worlds.grids import short_corridor
     >>> right = np.tile([0.5, 0.5], (3, 4, 1))
     >>> run = sample_episodes(short_corridor(), right, 50, np.random.default_rng(0))
     >>> run.terminated.any(1).tolist()
@@ -579,7 +579,7 @@ def reinforce(
 
     Examples
     --------
-    >>> from rlbook_utils.worlds.corridor import short_corridor
+    >>> from rlbook_utils.worlds.grids import short_corridor
     >>> made = reinforce(short_corridor(), np.zeros((5, 1, 2)), 50,
     ...                  np.random.default_rng(0), lr=0.01, observe=[0, 0, 0, 0])
     >>> made.returns.shape

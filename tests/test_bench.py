@@ -199,20 +199,6 @@ def test_our_solvers_have_the_error_they_are_timed_for(method):
     assert said.startswith(f"{found.sweeps} sweeps of {1e4 / found.sweeps:.3g} ns")
 
 
-@pytest.mark.parametrize("method", [*bench.METHODS, "toolbox"])
-def test_a_solver_of_another_library_finds_the_same_values(method):
-    pytest.importorskip("mdptoolbox")
-    pytest.importorskip("quantecon")
-    world = bench.slippery_grid(2)
-    if method == "toolbox":
-        solve = peers.toolbox_solver(world, bench.ERROR)
-    else:
-        solve = peers.quantecon_solver(world, method, bench.ERROR)
-    found = solve()
-    assert np.abs(found.values - world.solve().values).max() <= bench.ERROR
-    assert 20 < found.sweeps < 400
-
-
 def test_the_grids_have_the_sizes_of_their_names():
     assert all(a * b == 10**power for power, (a, b) in bench.SHAPES.items())
     world = bench.slippery_grid(3)

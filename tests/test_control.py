@@ -130,6 +130,19 @@ def test_what_was_returned_is_not_changed_later():
             torch.testing.assert_close(part, copy, rtol=0, atol=0)
 
 
+@each_world
+def test_the_way_taken_on_a_gpu_leads_to_the_same_place(world, monkeypatch):
+    short, generator = world._replace(limit=9), seeded(4)
+    state, _ = control.reset(short, (2, 30), generator, torch.float64)
+    state = state._replace(age=torch.arange(60).reshape(2, 30) % 9)
+    action = any_action(world, (2, 30), generator)
+    here = control.step(short, state, action, seeded(5))
+    monkeypatch.setattr(control, "_on_cpu", lambda tensor: False)
+    there = control.step(short, state, action, seeded(5))
+    for ours, theirs in zip((*here[0], *here[1]), (*there[0], *there[1]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
 def test_starts_are_uniform_over_their_box():
     state, _ = control.reset(MOUNTAIN_CAR, 4000, seeded())
     position, speed = state.physical.unbind(-1)

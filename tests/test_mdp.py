@@ -392,6 +392,20 @@ def test_the_maze_takes_fourteen_moves():
     assert run.lengths.tolist() == [14] and run.rewards.sum() == 1
 
 
+def test_a_world_where_some_policies_take_for_ever_is_solved():
+    # Exploring with probability .1 every policy ends, but one that walks into the
+    # cliff takes about 10^16 steps: its values are nothing but rounding.
+    plain = grids.cliff()
+    P, r = plain.dense(), plain.r
+    P = 0.9 * P + 0.1 * P.mean(0)
+    r = 0.9 * r + 0.1 * r.mean(1, keepdims=True)
+    world = mdp.TabularMDP(P, r, 1.0, plain.start, np.flatnonzero(plain.terminal))
+    values = np.zeros(world.states)
+    for _ in range(1000):
+        values = (r + np.einsum("ast,t->sa", P, values)).max(1)
+    np.testing.assert_allclose(world.solve().values, values, atol=1e-9)
+
+
 def test_pictures_leave_walls_empty():
     picture = grids.grid_world("S#\n.G").picture([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(picture, [[1.0, math.nan], [2.0, 3.0]])
@@ -547,6 +561,8 @@ BAD = [
     ("length is 2: it must be at least 3", lambda: grids.grid_1d(2)),
     ("length is 1: it must be at least 2", lambda: grids.chain(1)),
     ("length is 0: it must be at least 1", lambda: grids.random_walk(0)),
+    ("arms is 1: it must be at least 2", lambda: grids.bias_trap(1)),
+    ("outcomes is 1: it must be at least 2", lambda: grids.bias_trap(2, 1)),
     (
         "states is 3, actions 1, successors 4",
         lambda: mdp.random_mdp(3, 1, seeded(), successors=4),

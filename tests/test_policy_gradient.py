@@ -12,7 +12,7 @@ import torch
 
 from rlbook_utils import policy_gradient as pg
 from rlbook_utils.core.returns import discounted_returns
-from rlbook_utils.worlds import control, corridor, mdp
+from rlbook_utils.worlds import control, grids, mdp
 
 NAN = float("nan")
 SEEDS = range(5)
@@ -82,7 +82,7 @@ def test_the_corridor_by_hand():
     # All cells share theta: the rows add up. v(p) = (2 p - 4)/(p (1 - p)), and with
     # p = softmax(theta)_1, dp/dtheta_1 = p (1 - p), so dv/dtheta_1 = p (1 - p) v'(p),
     # v'(p) = (2 p (1 - p) - (2 p - 4)(1 - 2 p)) / (p (1 - p))^2.
-    world = corridor.short_corridor()
+    world = grids.short_corridor()
     for p in (0.05, 0.3, 2 - math.sqrt(2), 0.9):
         logits = np.tile(np.log([1 - p, p]), (4, 1))
         slope = (2 * p * (1 - p) - (2 * p - 4) * (1 - 2 * p)) / (p * (1 - p))
@@ -93,7 +93,7 @@ def test_the_corridor_by_hand():
 
 
 def test_published_values_of_the_corridor():
-    world = corridor.short_corridor()
+    world = grids.short_corridor()
     for p, published in ((2 - math.sqrt(2), -11.657), (0.05, -82.1), (0.95, -44.2)):
         value = world.evaluate(np.tile([1 - p, p], (4, 1)))[0]
         assert value == pytest.approx(published, abs=0.05 if p != 2 else 5e-4)
@@ -343,7 +343,7 @@ def test_each_replication_follows_its_own_policy():
     pi = np.zeros((2, 4, 2))
     pi[0, :, 1] = 1.0
     pi[1, [0, 2], 1] = pi[1, 1, 0] = pi[1, 3, 0] = 1.0
-    run = pg.sample_episodes(corridor.short_corridor(), pi, 7, np.random.default_rng(0))
+    run = pg.sample_episodes(grids.short_corridor(), pi, 7, np.random.default_rng(0))
     assert run.states[0].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
     assert run.states[1].tolist() == [0, 1, 2, 3, 3, 3, 3, 3]
     assert run.lengths.tolist() == [7, 3]
@@ -384,7 +384,7 @@ def test_the_mean_update_is_the_gradient(discounted):
 
 
 def test_shared_rows_add_up():
-    world = corridor.short_corridor()
+    world = grids.short_corridor()
     seeded = [np.random.default_rng(4) for _ in range(2)]
     theta = np.zeros((10, 1, 2))
     shared = pg.reinforce(world, theta, 1, seeded[0], lr=1e-3, observe=[0, 0, 0, 0])
@@ -394,7 +394,7 @@ def test_shared_rows_add_up():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_corridor_is_learned(seed):
-    world, start = corridor.short_corridor(), np.log([0.95, 0.05])
+    world, start = grids.short_corridor(), np.log([0.95, 0.05])
     made = pg.reinforce(
         world,
         np.tile(start, (40, 1, 1)),
@@ -491,7 +491,6 @@ def test_torch_is_not_imported():
 
 def test_the_examples_run():
     assert doctest.testmod(pg).failed == 0
-    assert doctest.testmod(corridor).failed == 0
 
 
 # What is refused

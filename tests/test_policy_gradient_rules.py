@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlbook_utils import policy_gradient as pg
-from rlbook_utils.worlds import corridor, mdp
+from rlbook_utils.worlds import grids, mdp
 
 SEEDS = range(5)
 T, S, A, GAMMA = 3, 3, 2, 0.9
@@ -52,7 +52,7 @@ def mean_of(world, theta, weight):
 
 
 def test_eq_pg_corridor():
-    world = corridor.short_corridor()
+    world = grids.short_corridor()
     for p in (0.05, 0.4, 2 - math.sqrt(2), 0.95):
         value = world.evaluate(np.tile([1 - p, p], (4, 1)))[0]
         assert value == pytest.approx((2 * p - 4) / (p * (1 - p)))

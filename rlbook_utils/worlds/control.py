@@ -79,6 +79,10 @@ class Evaluation(NamedTuple):
     lengths: Tensor
 
 
+def _on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def _tools(state: Any) -> ModuleType:
     return torch if isinstance(state, Tensor) else np
 
@@ -366,7 +370,7 @@ def _check_action(world: World, age: Tensor, action: Tensor) -> None:
         )
     if world.actions and action.is_floating_point():
         raise ValueError(f"action is {action.dtype}: {world.name} needs integers")
-    if world.actions and action.device.type == "cpu":
+    if world.actions and _on_cpu(action):
         chosen = action.numpy()
         wrong = chosen.max() if chosen.max() >= world.actions else chosen.min()
         if not 0 <= wrong < world.actions:
@@ -408,7 +412,7 @@ def step(
     ([True, True], [0, 0])
     """
     _check_action(world, state.age, action)
-    dtype, here = state.physical.dtype, state.physical.device.type == "cpu"
+    dtype, here = state.physical.dtype, _on_cpu(state.physical)
     given = (state.physical, state.age, action.detach().to(dtype))
     physical, age, push = (part.numpy() if here else part for part in given)
     physical, reward, terminated = world.physics(physical, push)

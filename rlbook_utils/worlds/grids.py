@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,7 @@ from rlbook_utils.worlds.mdp import (
     FEW_STATES,
     Array,
     Backup,
+    Bools,
     Ints,
     TabularMDP,
     gatherer,
@@ -543,3 +545,51 @@ def short_corridor() -> TabularMDP:
     after = np.array([[0, 2, 1, 3], [1, 0, 3, 3]])[..., None]
     reward = np.array([-1.0, -1.0, -1.0, 0.0])[:, None].repeat(2, axis=1)
     return TabularMDP(np.ones((2, 4, 1)), reward, 1.0, 0, [3], successors=after)
+
+
+def bias_trap(arms: int = 10, outcomes: int = 41) -> tuple[TabularMDP, Bools]:
+    """Return a world in which the largest of many noisy estimates lures, and a mask.
+
+    In state 0, action 0 leads to state 1 and action 1 to the end, both for 0; each of
+    the arms of state 1 pays -.1 in the mean with variance 1 and ends. The rewards are
+    those of N(-.1, 1) at equally likely quantiles, scaled to variance 1.
+
+    Parameters
+    ----------
+    arms : int
+        Actions of state 1, at least 2; state 0 has two.
+    outcomes : int
+        Rewards that an arm can pay, at least 2.
+
+    Returns
+    -------
+    tuple of TabularMDP and (3, arms) array of bool
+        The world, and the actions that each state has.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 2.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), example 6.7, with quantiles for the normal law.
+
+    Examples
+    --------
+    >>> world, allowed = bias_trap()
+    >>> world.solve().values.round(9).tolist(), allowed.sum(1).tolist()
+    ([0.0, -0.1, 0.0], [2, 10, 10])
+    """
+    _at_least("arms", arms, 2)
+    _at_least("outcomes", outcomes, 2)
+    middle = (np.arange(outcomes) + 0.5) / outcomes
+    normal = np.array([NormalDist().inv_cdf(p) for p in middle])
+    after = np.full((arms, 3, outcomes), 2)
+    after[0, 0] = 1
+    paid = np.zeros(after.shape)
+    paid[:, 1] = normal / normal.std() - 0.1
+    sure = np.full(after.shape, 1 / outcomes)
+    allowed = np.ones((3, arms), np.bool_)
+    allowed[0, 2:] = False
+    return TabularMDP(sure, paid, 1.0, 0, [2], successors=after), allowed

@@ -13,6 +13,7 @@ Everything is numpy float64.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -30,6 +31,7 @@ SUM_TOLERANCE = 1e-9
 MOST_DENSE = 5000
 FEW_STATES = 200
 MOST_TRAJECTORIES = 10**5
+NEARLY_ONE = 1 - 1e-6
 
 
 class Step(NamedTuple):
@@ -609,7 +611,7 @@ class TabularMDP:
         policy = np.zeros(self.states, np.intp)
         if self.gamma == 1:
             self._check_endless()
-            policy = self._ending_policy()
+            policy = self._first_policy()
         values = self.evaluate(policy)
         while True:
             better = improve(self.q_values(values), policy)
@@ -619,6 +621,17 @@ class TabularMDP:
             if not higher.sum() > values.sum():
                 return Optimum(values, policy)
             values, policy = higher, better
+
+    def _first_policy(self) -> Ints:
+        """Return a policy that ends, if possible one for a gamma just below 1.
+
+        One that merely may end can take so long that its values are lost in rounding.
+        """
+        sighted = copy.copy(self)
+        sighted.gamma = NEARLY_ONE
+        policy = sighted.solve().policy
+        ends = self._can_end(self.policy(policy) > 0).all()
+        return policy if ends else self._ending_policy()
 
     def _ending_policy(self) -> Ints:
         """Return a policy whose every step may come closer to a terminal state."""
