@@ -225,7 +225,7 @@ def soft_value_iteration(
 
     Notes
     -----
-    Source: Fox, Pakman and Tishby (2016); Haarnoja et al. (2017), theorem 2.
+    Source: Fox, Pakman and Tishby (2016); Haarnoja et al. (2017).
 
     Examples
     --------
@@ -353,7 +353,7 @@ def soft_policy_gradient(
 
     Notes
     -----
-    Source: Schulman, Chen and Abbeel (2017), section 4; Mnih et al. (2016), section 4
+    Source: Schulman, Chen and Abbeel (2017); Mnih et al. (2016), section 4
     (the bonus).
 
     Examples
