@@ -420,6 +420,23 @@ def test_pitfall_23_an_entropy_bonus_is_another_gradient(seed):
     assert np.linalg.norm(bonus - inside) > 0.005 * np.linalg.norm(inside)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bonus_is_the_gradient_of_no_objective(seed):
+    world, logits = fork(), seeded(seed).normal(size=(4, 2))
+
+    def skew(bonus):
+        rows = []
+        for step in 1e-5 * np.eye(8).reshape(8, 4, 2):
+            ends = [
+                maxent.soft_policy_gradient(world, logits + s * step, 0.3, bonus=bonus)
+                for s in (1, -1)
+            ]
+            rows.append((ends[0] - ends[1]).ravel() / 2e-5)
+        return np.abs(np.array(rows) - np.array(rows).T).max()
+
+    assert skew(False) < 1e-9 < 0.005 < skew(True)
+
+
 def test_the_bonus_and_max_ent_settle_at_different_forks():
     world, alpha, ends = fork(), 0.3, {}
     for bonus in (False, True):
