@@ -167,7 +167,7 @@ def soft_policy_evaluation(
 
     Notes
     -----
-    Source: Haarnoja et al. (2018), equation 2 and lemma 1.
+    Source: Haarnoja et al. (2018), soft policy evaluation.
 
     Examples
     --------
@@ -463,7 +463,7 @@ def backward_messages(
 
     Notes
     -----
-    Source: Levine (2018), sections 2.3 and 3.1.
+    Source: Levine (2018); Rabiner (1989) for the smoother.
 
     Examples
     --------
