@@ -5,7 +5,7 @@ NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
 export ONLY FORCE FULL DEVICE THEME PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval colab site site-stage
+.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval peers colab site site-stage
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-10s%s\n", n, $$0}'
@@ -34,8 +34,8 @@ repo: .venv/.ready  ## set the repository's address everywhere: URL=... [SITE_UR
 	@$(BIN)/python book/tools/render.py --repository "$(URL)" --address "$(SITE_URL)"
 	@$(NB)
 
-bench: .venv/.browser  ## time the book beside plain code, into _build/bench.json; ONLY=name
-	@$(BIN)/python book/tools/bench.py
+bench: .venv-bench/.ready  ## time the book beside other code, into _build/bench.json; ONLY=name
+	@.venv-bench/bin/python book/tools/bench.py
 
 clean:  ## remove what was built, but not .venv
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -50,8 +50,8 @@ else cat _build/logs/$(1).log; \
 endef
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test: book  ## all stages: lint, unit, contract, nbval, colab, site
-	@$(MAKE) --no-print-directory lint unit contract nbval colab site
+test: book  ## all stages: lint, unit, contract, nbval, peers, colab, site
+	@$(MAKE) --no-print-directory lint unit contract nbval peers colab site
 
 check: .venv/.ready  ## the quick loop: lint, unit, contract
 	@$(MAKE) --no-print-directory lint unit contract
@@ -64,13 +64,16 @@ lint: .venv/.ready
 	@touch $@
 
 unit: .venv/.worlds
-	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
 
 contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
 
 nbval: .venv/.ready
 	$(call stage,nbval,$(PYTEST) --nbval chapters)
+
+peers: .venv-bench/.ready
+	$(call stage,peers,.venv-bench/bin/python -m pytest -q tests/test_peers.py)
 
 colab: .venv/.ready
 	@test -d .venv-colab || echo "installing Colab's packages into .venv-colab (a few minutes, once)"
@@ -84,6 +87,12 @@ site: .venv/.ready
 
 site-stage: .venv/.browser
 	$(call stage,site,$(BIN)/python book/tools/render.py && $(BIN)/python -m pytest -q tests/test_site.py)
+
+.venv-bench/.ready: .venv/.ready
+	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
+	@echo "installing the pinned packages and the bench's peers into .venv-bench (a few minutes, once)"
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[bench,browser]'
+	@touch $@
 
 .venv/.browser: .venv/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'

@@ -237,10 +237,19 @@ def _policy_sweep(mdp: TabularMDP, pi: ArrayLike) -> Sweep:
             np.einsum("as,as->s", weights, backup(old), out=new)
 
         return average
-    actions, here = table.argmax(1), np.arange(mdp.states)
-    reward = mdp.r[here, actions]
-    after = np.ascontiguousarray(mdp.successors[actions, here].T)
-    weights = mdp.gamma * mdp.probabilities[actions, here].T
+    return _follow(_rows(mdp, table.argmax(1), np.arange(mdp.states)))
+
+
+def _rows(mdp: TabularMDP, actions: Ints, states: Ints) -> tuple[Array, Ints, Array]:
+    """Return r (n,), successors and gamma P (m, n) of an action in each of n states."""
+    after = np.ascontiguousarray(mdp.successors[actions, states].T)
+    weights = np.ascontiguousarray(mdp.probabilities[actions, states].T)
+    return mdp.r[states, actions], after, mdp.gamma * weights
+
+
+def _follow(rows: tuple[Array, Ints, Array]) -> Sweep:
+    """Return one synchronous application of T_pi, pi one action per state."""
+    reward, after, weights = rows
     near = np.empty(after.shape)
 
     def follow(old: Array, new: Array) -> None:
@@ -388,12 +397,7 @@ def value_iteration(
     """
     stop = _Stop(tolerance, sweeps, every, span=not gauss_seidel)
     _check(mdp, stop)
-    backup = mdp.backup()
-
-    def sweep(old: Array, new: Array) -> None:
-        np.max(backup(old), axis=0, out=new)
-
-    chosen = _in_place_sweep(mdp, None) if gauss_seidel else sweep
+    chosen = _in_place_sweep(mdp, None) if gauss_seidel else mdp.best_backup()
     return _control(mdp, _fixed_point(mdp, chosen, _first_values(mdp, values), stop))
 
 
@@ -418,7 +422,8 @@ def modified_policy_iteration(
     tolerance : float
         Guaranteed sup-norm error of the result.
     values : (S,) array, optional
-        Where to begin; default 0. Terminal states are set to 0.
+        Where to begin; default min(0, min r)/(1 - gamma), from where values only rise.
+        Terminal states are set to 0.
 
     Returns
     -------
@@ -446,21 +451,28 @@ def modified_policy_iteration(
         raise ValueError(f"backups is {backups}: it must be at least 0")
     _check(mdp, _Stop(tolerance, None, 1, span=True))
     backup, factor = mdp.backup(), mdp.gamma / (1 - mdp.gamma)
-    old = _first_values(mdp, values)
-    policy, new, residuals = np.full(mdp.states, -1), np.empty_like(old), []
+    lowest = min(0.0, float(mdp.r.min())) / (1 - mdp.gamma)
+    old = _first_values(mdp, np.full(mdp.states, lowest) if values is None else values)
+    new, residuals, here = np.empty_like(old), [], np.arange(mdp.states)
+    policy = np.zeros(mdp.states, np.intp)
+    rows = _rows(mdp, policy, here)
+    follow = _follow(rows)
     while True:
         q = backup(old)
         np.max(q, axis=0, out=new)
-        low, high = float((new - old).min()), float((new - old).max())
+        change = new - old
+        low, high = float(change.min()), float(change.max())
         residuals.append(max(-low, high))
         bound = factor * (high - low) / 2 + _rounding(mdp, new)
         done = len(residuals) + (len(residuals) - 1) * backups
         if bound <= tolerance:
             new[~mdp.terminal] += factor * (low + high) / 2
             return _control(mdp, Evaluation(new, np.array(residuals), bound, done))
-        better = improve(q.T, np.maximum(policy, 0))
-        if not np.array_equal(better, policy):
-            policy, follow = better, _policy_sweep(mdp, better)
+        # However little is better: news from afar is tiny, and the bound ends it all.
+        better = np.flatnonzero(q[policy, here] < new)
+        policy[better] = q[:, better].argmax(0)
+        for held, row in zip(rows, _rows(mdp, policy[better], better), strict=True):
+            held[..., better] = row
         for _ in range(backups):
             old, new = new, old
             follow(old, new)

@@ -561,20 +561,25 @@ def _behavior(run: _Run, q: Array, state: Ints) -> Array:
 
 
 def _act(run: _Run, rows: Ints, state: Ints) -> Ints:
-    return _pick(_behavior(run, run.q.take(rows, axis=2).sum(0), state), run.rng)
+    held = run.q.take(rows, axis=2)
+    q = held[0] if len(held) == 1 else held[0] + held[1]
+    return _pick(_behavior(run, q, state), run.rng)
 
 
 def _ahead(run: _Run, rows: Ints, after: Ints, table: Ints) -> Array:
     """Return the bootstrap (n,) of the methods that need no next action."""
-    held = run.q.take(rows, axis=2)
+    if run.method == "double_q_learning":
+        _, actions, width = run.q.shape
+        flat, place = run.q.reshape(-1), np.arange(actions)[:, None] * width + rows
+        mine = flat.take(place + table * run.q[0].size)
+        best = _pick(_greedy(mine, 0.0, 0.0), run.rng)
+        other = ((1 - table) * actions + best) * width + rows
+        return np.asarray(flat.take(other))
+    q = run.q[0].take(rows, axis=1)
     if run.method == "q_learning":
-        return np.asarray(held[0].max(0))
-    if run.method == "expected_sarsa":
-        pi = _behavior(run, held[0], after)
-        return np.asarray((pi * np.where(pi > 0, held[0], 0.0)).sum(0))
-    mine, other = np.where(table == 0, held, held[::-1])
-    best = _pick(_greedy(mine, 0.0, 0.0), run.rng)
-    return np.asarray(np.take_along_axis(other, best[None], 0)[0])
+        return np.asarray(q.max(0))
+    pi = _behavior(run, q, after)
+    return np.asarray((pi * np.where(pi > 0, q, 0.0)).sum(0))
 
 
 def _update(run: _Run, base: Ints, state: Ints, action: Ints, step: Step) -> Ints:

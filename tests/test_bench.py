@@ -1,14 +1,21 @@
 """The bench: its arithmetic, its format, and that both sides do the same thing."""
 
+import functools
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import bench
+import numpy as np
+import peers
 import pytest
 import torch
 from rich.console import Console
 
-from rlbook_utils import bandits
+from rlbook_utils import bandits, td
+from rlbook_utils.worlds import grids
 
 KEYS = [
     "name",
@@ -76,6 +83,26 @@ def test_ours_and_the_peer_take_turns_and_the_medians_count():
     assert ticks == [(done, 5) for done in range(6)]
 
 
+def test_a_slow_peer_is_called_once_and_its_only_time_counts():
+    calls, now = [], [0.0]
+
+    def peer():
+        calls.append("peer")
+        now[0] += 31.0
+
+    timing = bench.alternate(int, peer, lambda *_: None, clock=lambda: now[0])
+    assert calls == ["peer"] and timing.peer == 31
+
+
+def test_a_peer_is_stopped_after_its_time():
+    went_on = []
+    with bench.stopped_after(0.01):
+        while True:
+            pass
+        went_on.append(True)
+    assert not went_on
+
+
 def test_nanoseconds_are_per_pull_of_each_side(monkeypatch):
     timing = bench.Timing(2.0, 3.0, 100.0)
     monkeypatch.setattr(bench, "alternate", lambda *_: timing)
@@ -126,24 +153,111 @@ def test_numbers_have_three_digits(value, text):
 @pytest.mark.parametrize(
     ("peer", "policy"),
     [
-        (bench.beta_loop, bandits.thompson()),
-        (bench.autograd_loop, bandits.reinforce_adam(bench.RATE, bench.RATE)),
+        (peers.beta_loop, bandits.thompson()),
+        (
+            functools.partial(peers.autograd_loop, rate=bench.RATE),
+            bandits.reinforce_adam(bench.RATE, bench.RATE),
+        ),
     ],
 )
 def test_a_bernoulli_peer_loses_as_much_as_ours(peer, policy):
     steps, runs = 40, 60
-    theirs = torch.tensor(peer(bench.ARMS, steps, runs, seed=1)).sum(1)
+    theirs = torch.tensor(peer(bench.ARMS, steps=steps, runs=runs, seed=1)).sum(1)
     ours = bench.bernoulli_run(policy, steps, 2000)().regret.sum(1)
     assert_same_mean(ours, theirs)
 
 
 def test_the_testbed_peer_loses_as_much_as_ours():
     steps, runs = 60, 400
-    theirs = torch.tensor(bench.numpy_loop(10, steps, runs, seed=1)).sum(1)
+    theirs = torch.tensor(peers.numpy_loop(10, steps, runs, seed=1)).sum(1)
     luck = torch.Generator().manual_seed(0)
     world = bandits.ten_armed_testbed(4000, luck)
     ours = bandits.run(bandits.epsilon_greedy(0.1), world, steps, 4000, luck).regret
     assert_same_mean(ours.sum(1), theirs)
+
+
+def test_no_peer_is_imported_with_the_bench():
+    names = "quantecon mdptoolbox scipy numba"
+    code = (
+        f"import bench, sys; print([n for n in '{names}'.split() if n in sys.modules])"
+    )
+    tools = Path(bench.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tools, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("method", bench.METHODS)
+def test_our_solvers_have_the_error_they_are_timed_for(method):
+    world = bench.slippery_grid(2)
+    exact = world.solve().values
+    found = bench.our_solver(world, method)()
+    assert np.abs(found.values - exact).max() <= bench.ERROR
+    assert bench.residual_bound(world, exact) < 1e-12
+    said = bench.described(world, found, 1e-3, exact)
+    assert said.startswith(f"{found.sweeps} sweeps of {1e4 / found.sweeps:.3g} ns")
+
+
+def test_the_grids_have_the_sizes_of_their_names():
+    assert all(a * b == 10**power for power, (a, b) in bench.SHAPES.items())
+    world = bench.slippery_grid(3)
+    assert world.states == 1000 and world.terminal.sum() == 2
+    assert np.isclose(world.probabilities, 0.8).sum() == 4 * 1000
+
+
+def test_an_error_above_the_limit_is_refused_and_a_stopped_peer_is_told():
+    world = bench.slippery_grid(2)
+    exact = world.solve().values
+    assert bench.described(world, None, 60.0, exact) == "stopped after 60 s"
+    wrong = peers.Solved(exact + 3 * bench.ERROR, 5)
+    with pytest.raises(RuntimeError, match="an error of 3.00e-08 is above 1e-08"):
+        bench.described(world, wrong, 1.0, exact)
+
+
+def test_both_solvers_of_a_race_are_checked_and_noted():
+    world = bench.slippery_grid(2)
+    ours = bench.our_solver(world, "value_iteration")
+    measured = bench.solver_race(world, ours, lambda: ours, lambda *_: None)
+    assert measured.n == 100 and measured.seeds is None
+    assert measured.note.count("sweeps of") == 2
+    bad = peers.Solved(np.zeros(100), 1)
+    with pytest.raises(RuntimeError, match="is above"):
+        bench.solver_race(world, ours, lambda: lambda: bad, lambda *_: None)
+
+
+def test_slopes_are_those_of_the_rows_of_a_family():
+    def timed(power, ours, peer):
+        return a_row(f"vi_1e{power}", ours, peer)._replace(n=10**power)
+
+    rows = [timed(2, 1, 3), timed(3, 10, 300), timed(4, 100, 30_000), a_row()]
+    assert bench.slopes(rows) == [
+        "vi: log time against log S has slope 1.00, the peer's 2.00"
+    ]
+    assert bench.slopes(rows[:1]) == []
+
+
+def test_the_fastest_solver_is_chosen_by_its_second_call(monkeypatch):
+    now = [0.0]
+    seconds = {"a": iter([1, 5]), "b": iter([9, 2])}
+
+    def solver(name):
+        def solve():
+            now[0] += next(seconds[name])
+
+        return solve
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: now[0])
+    assert bench.fastest({name: solver(name) for name in "ab"})[0] == "b"
+
+
+@pytest.mark.parametrize("method", td.METHODS)
+def test_the_plain_learner_earns_as_much_as_ours(method):
+    world, episodes, runs = grids.cliff(), 25, 60
+    theirs = [peers.plain_learner(world, method, episodes, k)[0] for k in range(runs)]
+    rng = np.random.default_rng(0)
+    ours = td.control(world, method, episodes, 1000, rng).returns
+    assert_same_mean(ours.sum(1), np.sum(theirs, axis=1))
 
 
 def assert_same_mean(ours, theirs):

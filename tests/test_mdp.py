@@ -141,8 +141,11 @@ def test_backups_agree_on_every_path(name, monkeypatch):
     for module in (mdp, grids):
         monkeypatch.setattr(module, "FEW_STATES", 0)
     monkeypatch.setattr(mdp, "MOST_DENSE", 0)
-    backup = type(world).backup(world)
+    monkeypatch.setattr(grids, "BLOCK", 7)
+    backup, best = type(world).backup(world), np.empty(world.states)
     np.testing.assert_allclose(backup(values), expected, atol=1e-12)
+    world.best_backup()(values, best)
+    np.testing.assert_allclose(best, expected.max(0), atol=1e-12)
     np.testing.assert_allclose(
         mdp.TabularMDP.backup(world)(values), expected, atol=1e-12
     )
@@ -154,10 +157,13 @@ def test_backups_agree_on_every_path(name, monkeypatch):
 def test_gathering_is_indexing(random, offset):
     values = seeded().normal(size=8)
     shifted = np.clip(np.arange(8) + offset, 0, 7)
-    for index in (np.array(random), shifted):
-        out = np.empty(8)
+    for index in (np.array([random]), np.array([shifted, shifted[::-1]])):
+        out = np.empty(index.shape)
         mdp.gatherer(index)(values, out)
         np.testing.assert_array_equal(out, values[index])
+        part = np.empty((len(index), 3))
+        mdp.gatherer(index[:, 5:], 5)(values, part)
+        np.testing.assert_array_equal(part, values[index[:, 5:]])
 
 
 # Occupancy
@@ -386,6 +392,20 @@ def test_the_maze_takes_fourteen_moves():
     assert run.lengths.tolist() == [14] and run.rewards.sum() == 1
 
 
+def test_a_world_where_some_policies_take_for_ever_is_solved():
+    # Exploring with probability .1 every policy ends, but one that walks into the
+    # cliff takes about 10^16 steps: its values are nothing but rounding.
+    plain = grids.cliff()
+    P, r = plain.dense(), plain.r
+    P = 0.9 * P + 0.1 * P.mean(0)
+    r = 0.9 * r + 0.1 * r.mean(1, keepdims=True)
+    world = mdp.TabularMDP(P, r, 1.0, plain.start, np.flatnonzero(plain.terminal))
+    values = np.zeros(world.states)
+    for _ in range(1000):
+        values = (r + np.einsum("ast,t->sa", P, values)).max(1)
+    np.testing.assert_allclose(world.solve().values, values, atol=1e-9)
+
+
 def test_pictures_leave_walls_empty():
     picture = grids.grid_world("S#\n.G").picture([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(picture, [[1.0, math.nan], [2.0, 3.0]])
@@ -541,6 +561,8 @@ BAD = [
     ("length is 2: it must be at least 3", lambda: grids.grid_1d(2)),
     ("length is 1: it must be at least 2", lambda: grids.chain(1)),
     ("length is 0: it must be at least 1", lambda: grids.random_walk(0)),
+    ("arms is 1: it must be at least 2", lambda: grids.bias_trap(1)),
+    ("outcomes is 1: it must be at least 2", lambda: grids.bias_trap(2, 1)),
     (
         "states is 3, actions 1, successors 4",
         lambda: mdp.random_mdp(3, 1, seeded(), successors=4),

@@ -3,13 +3,12 @@
 import doctest
 import math
 import re
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from rlbook_utils import td
-from rlbook_utils.worlds.grids import cliff, grid_1d, random_walk
+from rlbook_utils.worlds.grids import bias_trap, cliff, grid_1d, random_walk
 from rlbook_utils.worlds.mdp import Rollout, TabularMDP, random_mdp
 
 NAN, INF = float("nan"), float("inf")
@@ -521,30 +520,12 @@ def test_n_step_td_on_the_19_state_walk(n, lr, expected):
     assert error.mean() == pytest.approx(expected, abs=margin)
 
 
-def biased_world(arms=10, outcomes=41):
-    """Return Sutton and Barto's example 6.7 and its allowed actions.
-
-    From A (state 0) left (0) leads to B and right (1) to the end; each of the arms of B
-    pays N(-.1, 1), here by its quantiles, scaled to variance 1, and ends.
-    """
-    middle = (np.arange(outcomes) + 0.5) / outcomes
-    normal = np.array([NormalDist().inv_cdf(p) for p in middle])
-    after = np.full((arms, 3, outcomes), 2)
-    after[0, 0] = 1
-    paid = np.zeros(after.shape)
-    paid[:, 1] = normal / normal.std() - 0.1
-    sure = np.full(after.shape, 1 / outcomes)
-    allowed = np.ones((3, arms), np.bool_)
-    allowed[0, 2:] = False
-    return TabularMDP(sure, paid, 1.0, 0, [2], successors=after), allowed
-
-
 @pytest.mark.parametrize(
     ("method", "peak", "end"),
     [("q_learning", 0.94, 0.128), ("double_q_learning", 0.495, 0.064)],
 )
 def test_maximization_bias(method, peak, end):
-    world, allowed = biased_world()
+    world, allowed = bias_trap()
     made = td.control(world, method, 300, 1000, seeded(), lr=0.1, allowed=allowed)
     left = (made.first_actions == 0).mean(0)
     for found, expected in ((left.max(), peak), (left[-1], end)):

@@ -1,7 +1,8 @@
 """Time the book's code beside plain code that does the same.
 
 Ours and the peer take turns in one process on one thread: A B A B A B A B A B after a
-first call of each that does not count; medians of the five. Every row runs in a
+first call of each that does not count; medians of the five. A peer whose first call
+takes over 30 s is not called again, and is stopped after 60 s. Every row runs in a
 process of its own, whose largest resident memory is reported. Rows that build the
 book work on a copy of the checkout in a temporary folder.
 
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 import functools
 import gzip
+import importlib.metadata
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -26,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,10 +42,12 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 
 import convert
+import peers
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "_build" / "bench.json"
 ROUNDS = 5
+SLOW, CAP = 30.0, 60.0
 ARMS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RATE = 0.05
 HOST = "http://localhost"
@@ -81,6 +86,7 @@ class Measured(NamedTuple):
     n: int
     seeds: int | None
     memory_mb: float | None
+    note: str = ""
 
 
 class Spec(NamedTuple):
@@ -124,18 +130,42 @@ def alternate(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
     """Call ours and the peer in turn; return the median seconds of each."""
+
+    def timed(function: Callable[[], object]) -> float:
+        begin = clock()
+        function()
+        return clock() - begin
+
     tick(0, rounds)
     ours()
     memory = peak_memory_mb()
-    peer()
+    with stopped_after(CAP):
+        begin = clock()
+        peer()
+    first = clock() - begin
     seconds: tuple[list[float], list[float]] = ([], [])
     for done in range(rounds):
-        for function, kept in zip((ours, peer), seconds, strict=True):
-            begin = clock()
-            function()
-            kept.append(clock() - begin)
+        seconds[0].append(timed(ours))
+        seconds[1].append(timed(peer) if first <= SLOW else first)
         tick(done + 1, rounds)
     return Timing(*map(statistics.median, seconds), memory)
+
+
+@contextmanager
+def stopped_after(limit: float) -> Iterator[None]:
+    """Leave the block after so many seconds, finished or not."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        with suppress(TimeoutError):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def peak_memory_mb() -> float:
@@ -164,79 +194,6 @@ def finished(name: str, measured: Measured, versions: dict[str, str]) -> Row:
 
 
 # ---------------------------------------------------------------- bandits
-
-
-def beta_loop(
-    means: Sequence[float], steps: int, runs: int, seed: int
-) -> list[list[float]]:
-    """Run Thompson sampling plainly, one run after the other; return the gaps."""
-    import torch
-
-    torch.manual_seed(seed)
-    gaps = []
-    for _ in range(runs):
-        successes, failures = torch.ones(len(means)), torch.ones(len(means))
-        gaps.append([])
-        for _ in range(steps):
-            draws = torch.distributions.Beta(successes, failures).sample()
-            arm = int(draws.argmax())
-            reward = float(torch.rand(()) < means[arm])
-            successes[arm] += reward
-            failures[arm] += 1 - reward
-            gaps[-1].append(max(means) - means[arm])
-    return gaps
-
-
-def autograd_loop(
-    means: Sequence[float], steps: int, runs: int, seed: int
-) -> list[list[float]]:
-    """Run REINFORCE plainly, one run after the other; return the gaps."""
-    import torch
-
-    torch.manual_seed(seed)
-    gaps = []
-    for _ in range(runs):
-        preferences = torch.zeros(len(means), requires_grad=True)
-        adam = torch.optim.Adam([preferences], lr=RATE)
-        baseline = 0.0
-        gaps.append([])
-        for _ in range(steps):
-            policy = torch.distributions.Categorical(logits=preferences)
-            arm = policy.sample()
-            reward = float(torch.rand(()) < means[arm])
-            loss = -(reward - baseline) * policy.log_prob(arm)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            baseline += RATE * (reward - baseline)
-            gaps[-1].append(max(means) - means[arm])
-    return gaps
-
-
-def numpy_loop(
-    arms: int, steps: int, runs: int, seed: int, epsilon: float = 0.1
-) -> list[list[float]]:
-    """Run epsilon-greedy on the testbed, one pull at a time; return the gaps."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    gaps = []
-    for _ in range(runs):
-        means = rng.normal(size=arms)
-        best_mean = means.max()
-        counts, values = np.zeros(arms), np.zeros(arms)
-        gaps.append([])
-        for _ in range(steps):
-            if rng.random() < epsilon:
-                arm = rng.integers(arms)
-            else:
-                best = np.flatnonzero(values == values.max())
-                arm = best[rng.integers(len(best))]
-            reward = rng.normal(means[arm])
-            counts[arm] += 1
-            values[arm] += (reward - values[arm]) / counts[arm]
-            gaps[-1].append(best_mean - means[arm])
-    return gaps
 
 
 def per_pull(
@@ -269,7 +226,7 @@ def thompson(tick: Tick) -> Measured:
 
     steps, seeds, runs = 500, 2000, 10
     ours = bernoulli_run(bandits.thompson(), steps, seeds)
-    peer = functools.partial(beta_loop, ARMS, steps, runs, seed=0)
+    peer = functools.partial(peers.beta_loop, ARMS, steps, runs, seed=0)
     return per_pull(ours, peer, tick, (steps * seeds, steps * runs), seeds)
 
 
@@ -303,7 +260,7 @@ def reinforce(tick: Tick) -> Measured:
 
     steps, seeds, runs = 500, 2000, 4
     ours = bernoulli_run(bandits.reinforce_adam(RATE, RATE), steps, seeds)
-    peer = functools.partial(autograd_loop, ARMS, steps, runs, seed=0)
+    peer = functools.partial(peers.autograd_loop, ARMS, RATE, steps, runs, seed=0)
     return per_pull(ours, peer, tick, (steps * seeds, steps * runs), seeds)
 
 
@@ -320,8 +277,229 @@ def testbed(tick: Tick) -> Measured:
         world = bandits.ten_armed_testbed(seeds, luck, arms)
         return bandits.run(bandits.epsilon_greedy(0.1), world, steps, seeds, luck)
 
-    peer = functools.partial(numpy_loop, arms, steps, runs, seed=0)
+    peer = functools.partial(peers.numpy_loop, arms, steps, runs, seed=0)
     return per_pull(ours, peer, tick, (steps * seeds, steps * runs), seeds)
+
+
+# ---------------------------------------------------------------- solvers
+
+SHAPES = {2: (10, 10), 3: (25, 40), 4: (100, 100), 5: (250, 400), 6: (1000, 1000)}
+DISCOUNT, ERROR = 0.95, 1e-8
+
+
+def slippery_grid(power: int) -> Any:
+    """Return the open grid of 10^power states: goal +1, pit -1, a move -.04, slip .2.
+
+    The goal is in a corner, the pit above it.
+    """
+    from rlbook_utils.worlds import grids
+
+    rows, columns = SHAPES[power]
+    lines = [["."] * columns for _ in range(rows)]
+    lines[-1][-1], lines[-2][-1] = "G", "X"
+    text = "\n".join(map("".join, lines))
+    return grids.grid_world(text, DISCOUNT, slip=0.2, step=-0.04)
+
+
+def our_solver(world: Any, method: str) -> peers.Solver:
+    """Return a solver of the helper; value iteration looks at every fifth residual."""
+    from rlbook_utils import bellman
+
+    options = {"every": 5} if method == "value_iteration" else {}
+
+    def solve() -> peers.Solved:
+        found = getattr(bellman, method)(world, tolerance=ERROR, **options)
+        return peers.Solved(found.values, found.sweeps)
+
+    return solve
+
+
+def residual_bound(world: Any, values: Any) -> float:
+    """Return max |T V - V|/(1 - gamma), which bounds |V - V*|, by plain indexing."""
+    import numpy as np
+
+    best = np.full(world.states, -np.inf)
+    for action in range(world.actions):
+        q = world.r[:, action].copy()
+        for which in range(world.successors.shape[2]):
+            after = values[world.successors[action, :, which]]
+            q += world.gamma * world.probabilities[action, :, which] * after
+        np.maximum(best, q, out=best)
+    return float(np.abs(best - values).max()) / (1 - world.gamma)
+
+
+def described(
+    world: Any, found: peers.Solved | None, seconds: float, exact: Any
+) -> str:
+    """Say what a solver did; refuse an error above 1e-8 against the exact values."""
+    import numpy as np
+
+    if found is None:
+        return f"stopped after {CAP:.0f} s"
+    error = float(np.abs(found.values - exact).max())
+    if not error <= ERROR + residual_bound(world, exact):
+        raise RuntimeError(f"an error of {error:.2e} is above {ERROR:.0e}")
+    nano = 1e9 * seconds / world.states / found.sweeps
+    return f"{found.sweeps} sweeps of {nano:.3g} ns a state, error {error:.0e}"
+
+
+def solver_race(
+    world: Any, ours: peers.Solver, prepare: Callable[[], peers.Solver], tick: Tick
+) -> Measured:
+    """Time two solvers and check both against values of a thousandth of the error.
+
+    The memory is that of the world and ours, before the peer's form is made.
+    """
+    from rlbook_utils import bellman
+
+    found: dict[str, peers.Solved] = {}
+    found["ours"] = ours()
+    memory, peer = peak_memory_mb(), prepare()
+    timing = alternate(
+        lambda: found.__setitem__("ours", ours()),
+        lambda: found.__setitem__("peer", peer()),
+        tick,
+    )
+    exact = bellman.value_iteration(world, tolerance=ERROR / 1000).values
+    if not residual_bound(world, exact) <= ERROR / 10:
+        raise RuntimeError("the exact values are not exact")
+    notes = [
+        described(world, found.get(side), seconds, exact)
+        for side, seconds in (("ours", timing.ours), ("peer", timing.peer))
+    ]
+    note = f"ours {notes[0]}; peer {notes[1]}"
+    milli = (1e3 * timing.ours, 1e3 * timing.peer)
+    return Measured(*milli, world.states, None, memory, note)
+
+
+def fastest(solvers: dict[str, peers.Solver]) -> tuple[str, peers.Solver]:
+    """Return the solver that takes least in its second call, and its name."""
+    seconds = {}
+    for name, solve in solvers.items():
+        solve()
+        begin = time.perf_counter()
+        solve()
+        seconds[name] = time.perf_counter() - begin
+    name = min(seconds, key=seconds.__getitem__)
+    return name, solvers[name]
+
+
+METHODS = ("value_iteration", "modified_policy_iteration")
+
+
+def beside_quantecon(tick: Tick, power: int, method: str) -> Measured:
+    """Measure one method of both."""
+    world = slippery_grid(power)
+    prepare = functools.partial(peers.quantecon_solver, world, method, ERROR)
+    return solver_race(world, our_solver(world, method), prepare, tick)
+
+
+def beside_toolbox(tick: Tick, power: int) -> Measured:
+    """Measure value iteration of both."""
+    world = slippery_grid(power)
+    prepare = functools.partial(peers.toolbox_solver, world, ERROR)
+    return solver_race(world, our_solver(world, METHODS[0]), prepare, tick)
+
+
+def best_of_both(tick: Tick, power: int) -> Measured:
+    """Measure the faster of our two methods beside the faster of quantecon's."""
+    world = slippery_grid(power)
+    name, ours = fastest({name: our_solver(world, name) for name in METHODS})
+    memory = peak_memory_mb()
+    theirs = {name: peers.quantecon_solver(world, name, ERROR) for name in METHODS}
+    other, peer = fastest(theirs)
+    measured = solver_race(world, ours, lambda: peer, tick)
+    note = f"{name} beside {other}; {measured.note}"
+    return measured._replace(memory_mb=memory, note=note)
+
+
+@row("value iteration on 10^6 states, resident memory beside a GB", "MB", aim=1)
+def million(tick: Tick) -> Measured:
+    """Measure the whole process: Python, numpy, the world and its solution."""
+    tick(0, 1)
+    world = slippery_grid(6)
+    our_solver(world, METHODS[0])()
+    memory = peak_memory_mb()
+    return Measured(memory, 1000.0, world.states, None, memory)
+
+
+def enter_solvers() -> None:
+    """Enter a row for each method and size, named by both."""
+    for power in SHAPES:
+        aim = {2: None, 3: 1.5}.get(power, 3.0)
+        for name, method in zip(("vi", "mpi"), METHODS, strict=True):
+            says = f"{method.replace('_', ' ')} beside quantecon's, 10^{power} states"
+            measure = functools.partial(beside_quantecon, power=power, method=method)
+            ROWS[f"{name}_1e{power}"] = Spec(
+                measure, says, "ms", aim if name == "vi" else None
+            )
+    for power in (4, 5, 6):
+        says = f"our best beside quantecon's best, 10^{power} states"
+        measure = functools.partial(best_of_both, power=power)
+        ROWS[f"best_1e{power}"] = Spec(measure, says, "ms", 1.0)
+    for power, aim in ((2, None), (3, 100.0), (4, 1000.0)):
+        says = f"value iteration beside pymdptoolbox's whole call, 10^{power} states"
+        measure = functools.partial(beside_toolbox, power=power)
+        ROWS[f"toolbox_1e{power}"] = Spec(measure, says, "ms", aim)
+
+
+enter_solvers()
+
+
+def slopes(rows: Sequence[Row]) -> list[str]:
+    """Return, per family of rows, the slopes of log time against log S."""
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        family, found, _ = row.name.partition("_1e")
+        if found:
+            families.setdefault(family, []).append(row)
+    lines = []
+    for family, members in families.items():
+        if len(members) > 1:
+            size = [math.log(row.n) for row in members]
+            fits = [
+                statistics.linear_regression(size, list(map(math.log, seconds))).slope
+                for seconds in zip(*((r.ours, r.peer) for r in members), strict=True)
+            ]
+            lines.append(
+                f"{family}: log time against log S has slope {fits[0]:.2f}, "
+                f"the peer's {fits[1]:.2f}"
+            )
+    return lines
+
+
+# ---------------------------------------------------------------- learners
+
+
+def cliff_race(tick: Tick, method: str) -> Measured:
+    """Measure 500 episodes, 1,000 replications at once beside one plain run."""
+    import numpy as np
+
+    from rlbook_utils import td
+    from rlbook_utils.worlds import grids
+
+    world, episodes, seeds = grids.cliff(), 500, 1000
+    steps = [0, 0]
+
+    def ours() -> None:
+        rng = np.random.default_rng(0)
+        steps[0] = int(td.control(world, method, episodes, seeds, rng).lengths.sum())
+
+    def peer() -> None:
+        steps[1] = peers.plain_learner(world, method, episodes, seed=0)[1]
+
+    timing = alternate(ours, peer, tick)
+    nano = [1e9 * t / n for t, n in zip((timing.ours, timing.peer), steps, strict=True)]
+    return Measured(*nano, steps[0], seeds, timing.memory_mb)
+
+
+for learner in ("sarsa", "expected_sarsa", "q_learning", "double_q_learning"):
+    ROWS[learner] = Spec(
+        functools.partial(cliff_race, method=learner),
+        f"{learner.replace('_', ' ')} on the cliff beside a plain loop of one run",
+        "ns a step",
+        100.0,
+    )
 
 
 # ---------------------------------------------------------------- the book
@@ -532,6 +710,16 @@ def table(rows: list[Row]) -> Table:
     return made
 
 
+def peer_versions() -> dict[str, str]:
+    """Return the versions of the peers that this process has imported."""
+    names = {"quantecon": "quantecon", "mdptoolbox": "pymdptoolbox"}
+    return {
+        name: importlib.metadata.version(name)
+        for module, name in names.items()
+        if module in sys.modules
+    }
+
+
 def in_a_process(name: str, pipe: Connection) -> None:
     """Measure a row; send its progress, then the row or what went wrong."""
     from rlbook_utils.core import runtime
@@ -540,15 +728,16 @@ def in_a_process(name: str, pipe: Connection) -> None:
     try:
         spec = ROWS[name]
         measured = spec.measure(lambda done, of: pipe.send(("tick", done, of)))
-        pipe.send(("row", finished(name, measured, runtime.versions())._asdict()))
+        made = finished(name, measured, runtime.versions() | peer_versions())
+        pipe.send(("row", made._asdict(), measured.note))
     except KeyboardInterrupt:
         pass
     except Exception as error:
         pipe.send(("error", f"{name}: {type(error).__name__}: {error}"))
 
 
-def measure(name: str, progress: Progress) -> Row:
-    """Measure a row in a process of its own."""
+def measure(name: str, progress: Progress) -> tuple[Row, str]:
+    """Measure a row in a process of its own; return it and what there is to say."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=in_a_process, args=(name, there))
@@ -562,7 +751,7 @@ def measure(name: str, progress: Progress) -> Row:
                 progress.update(task, completed=rest[0], total=rest[1])
             elif kind == "row":
                 progress.remove_task(task)
-                return Row(**rest[0])
+                return Row(**rest[0]), rest[1]
             else:
                 raise RuntimeError(rest[0])
     except EOFError:
@@ -582,6 +771,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     console = Console()
     rows: list[Row] = []
+    notes: dict[str, str] = {}
     failures: list[str] = []
     columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn())
     try:
@@ -590,8 +780,9 @@ def main(argv: list[str] | None = None) -> int:
             whole = progress.add_task("all", total=len(names))
             for name in names:
                 try:
-                    rows.append(measure(name, progress))
-                    keep(RESULTS, rows[-1])
+                    made, notes[name] = measure(name, progress)
+                    rows.append(made)
+                    keep(RESULTS, made)
                 except RuntimeError as error:
                     failures.append(str(error))
                 progress.advance(whole)
@@ -602,7 +793,10 @@ def main(argv: list[str] | None = None) -> int:
     if rows:
         console.print(table(rows))
         for row in rows:
-            console.print(f"{row.name}: {ROWS[row.name].says}", highlight=False)
+            said = filter(None, (ROWS[row.name].says, notes[row.name]))
+            console.print(f"{row.name}: {'. '.join(said)}", highlight=False)
+        for line in slopes(rows):
+            console.print(line, highlight=False)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures and failures[-1].startswith("interrupted"):

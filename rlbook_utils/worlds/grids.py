@@ -8,7 +8,8 @@ its sweeps several times faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +18,14 @@ from rlbook_utils.worlds.mdp import (
     FEW_STATES,
     Array,
     Backup,
+    Bools,
     Ints,
     TabularMDP,
     gatherer,
 )
 
+BLOCK = 2**15
+Fill = Callable[[Array, Array], None]
 MOVES = ("left", "down", "right", "up")
 STEPS = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
 MAP = {"#": "wall", ".": "free", "S": "start", "G": "goal", "X": "pit", "C": "cliff"}
@@ -65,28 +69,55 @@ class GridWorld(TabularMDP):
         paid = np.moveaxis(gains[taken], 1, 2)
         super().__init__(table, paid, gamma, start, terminal, successors=after)
 
-    def backup(self) -> Backup:
-        """Return the function of :meth:`TabularMDP.backup`, by shifted copies.
+    def _blocks(self) -> list[tuple[slice, Fill]]:
+        """Return slices of the states, each with a function (values, out (A, n)) for Q.
 
         All actions share the four neighbors' values, so a sweep reads 4 values a state
-        instead of A * m.
+        instead of A * m, by shifted copies; a block's work stays in the cache.
         """
+        near, mix = np.empty(4 * min(BLOCK, self.states)), self.gamma * self.mix
+        reward = self.r.T
+
+        def fill(first: int) -> tuple[slice, Fill]:
+            part = slice(first, first + BLOCK)
+            gather, paid = gatherer(self.moves[:, part], first), reward[:, part]
+            work = near[: paid.size].reshape(paid.shape)
+
+            def block(values: Array, out: Array) -> None:
+                gather(values, work)
+                np.matmul(mix, work, out=out)
+                np.add(out, paid, out=out)
+
+            return part, block
+
+        return [fill(first) for first in range(0, self.states, BLOCK)]
+
+    def backup(self) -> Backup:
+        """Return the function of :meth:`TabularMDP.backup`, block by block."""
         if self.states <= FEW_STATES:
             return super().backup()
-        gather = [gatherer(row) for row in self.moves]
-        reward = np.ascontiguousarray(self.r.T)
-        near, q, mix = (
-            np.empty_like(reward),
-            np.empty_like(reward),
-            self.gamma * self.mix,
-        )
+        q, blocks = np.empty((self.actions, self.states)), self._blocks()
 
         def mix_neighbors(values: Array) -> Array:
-            for take, row in zip(gather, near, strict=True):
-                take(values, row)
-            return np.add(np.matmul(mix, near, out=q), reward, out=q)
+            for part, block in blocks:
+                block(values, q[:, part])
+            return q
 
         return mix_neighbors
+
+    def best_backup(self) -> Fill:
+        """Return the function of :meth:`TabularMDP.best_backup`, block by block."""
+        if self.states <= FEW_STATES:
+            return super().best_backup()
+        q, blocks = np.empty((self.actions, min(BLOCK, self.states))), self._blocks()
+
+        def sweep(values: Array, out: Array) -> None:
+            for part, block in blocks:
+                best = out[part]
+                block(values, q[:, : len(best)])
+                np.max(q[:, : len(best)], axis=0, out=best)
+
+        return sweep
 
     def picture(self, values: ArrayLike) -> Array:
         """Return values (S,) on the map, (rows, columns), NaN where there is no state.
@@ -514,3 +545,51 @@ def short_corridor() -> TabularMDP:
     after = np.array([[0, 2, 1, 3], [1, 0, 3, 3]])[..., None]
     reward = np.array([-1.0, -1.0, -1.0, 0.0])[:, None].repeat(2, axis=1)
     return TabularMDP(np.ones((2, 4, 1)), reward, 1.0, 0, [3], successors=after)
+
+
+def bias_trap(arms: int = 10, outcomes: int = 41) -> tuple[TabularMDP, Bools]:
+    """Return a world in which the largest of many noisy estimates lures, and a mask.
+
+    In state 0, action 0 leads to state 1 and action 1 to the end, both for 0; each of
+    the arms of state 1 pays -.1 in the mean with variance 1 and ends. The rewards are
+    those of N(-.1, 1) at equally likely quantiles, scaled to variance 1.
+
+    Parameters
+    ----------
+    arms : int
+        Actions of state 1, at least 2; state 0 has two.
+    outcomes : int
+        Rewards that an arm can pay, at least 2.
+
+    Returns
+    -------
+    tuple of TabularMDP and (3, arms) array of bool
+        The world, and the actions that each state has.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 2.
+
+    Notes
+    -----
+    Source: Sutton and Barto (2018), example 6.7, with quantiles for the normal law.
+
+    Examples
+    --------
+    >>> world, allowed = bias_trap()
+    >>> world.solve().values.round(9).tolist(), allowed.sum(1).tolist()
+    ([0.0, -0.1, 0.0], [2, 10, 10])
+    """
+    _at_least("arms", arms, 2)
+    _at_least("outcomes", outcomes, 2)
+    middle = (np.arange(outcomes) + 0.5) / outcomes
+    normal = np.array([NormalDist().inv_cdf(p) for p in middle])
+    after = np.full((arms, 3, outcomes), 2)
+    after[0, 0] = 1
+    paid = np.zeros(after.shape)
+    paid[:, 1] = normal / normal.std() - 0.1
+    sure = np.full(after.shape, 1 / outcomes)
+    allowed = np.ones((3, arms), np.bool_)
+    allowed[0, 2:] = False
+    return TabularMDP(sure, paid, 1.0, 0, [2], successors=after), allowed

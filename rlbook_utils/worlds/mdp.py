@@ -13,6 +13,7 @@ Everything is numpy float64.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -30,6 +31,7 @@ SUM_TOLERANCE = 1e-9
 MOST_DENSE = 5000
 FEW_STATES = 200
 MOST_TRAJECTORIES = 10**5
+NEARLY_ONE = 1 - 1e-6
 
 
 class Step(NamedTuple):
@@ -170,44 +172,53 @@ def _choose(weights: Array, rng: np.random.Generator) -> Ints:
     return np.asarray((edges <= rng.random((len(weights), 1))).sum(1))
 
 
-def gatherer(index: Ints) -> Callable[[Array, Array], None]:
-    """Return a function (values, out) that sets out[s] = values[index[s]].
+def gatherer(index: Ints, first: int = 0) -> Callable[[Array, Array], None]:
+    """Return a function (values, out) that sets out[k, s] = values[index[k, s]].
 
-    Where most states move by the same distance, as on a grid, a shifted copy with the
-    exceptions patched is several times faster than indexing.
+    Where most states move by the same distance, as on a grid, a shifted copy of each
+    row with the exceptions patched is several times faster than indexing.
 
     Parameters
     ----------
-    index : (S,) array of int
-        In 0 ... S - 1.
+    index : (K, n) array of int
+        States, at least 0.
+    first : int
+        The state that column 0 stands for, of n in turn.
 
     Returns
     -------
     callable
-        Both its arguments are (S,), and not the same array.
+        `values` is (S,); `out` is (K, n), contiguous and no part of it.
 
     Examples
     --------
-    >>> out = np.empty(3)
-    >>> gatherer(np.array([1, 2, 2]))(np.array([5.0, 6.0, 7.0]), out)
+    >>> out = np.empty((1, 3))
+    >>> gatherer(np.array([[1, 2, 2]]))(np.array([5.0, 6.0, 7.0]), out)
     >>> out.tolist()
-    [6.0, 7.0, 7.0]
+    [[6.0, 7.0, 7.0]]
     """
-    size = len(index)
-    distance = index - np.arange(size)
-    offset = int(np.bincount(distance + size).argmax()) - size
-    odd = np.flatnonzero(distance != offset)
-    if 4 * len(odd) > size:
+    count = index.shape[1]
+    distance = index - np.arange(first, first + count)
+    least = distance.min(1)
+    offsets = [
+        int(np.bincount(row - low).argmax() + low)
+        for row, low in zip(distance, least, strict=True)
+    ]
+    odd = np.flatnonzero(distance != np.array(offsets)[:, None])
+    if 4 * len(odd) > index.size:
 
         def take(values: Array, out: Array) -> None:
             np.take(values, index, out=out, mode="clip")
 
         return take
-    low, high, targets = max(0, -offset), min(size, size - offset), index[odd]
+    targets = index.reshape(-1)[odd]
+    begins = [max(0, -first - offset) for offset in offsets]
 
     def shift(values: Array, out: Array) -> None:
-        out[low:high] = values[low + offset : high + offset]
-        out[odd] = values[targets]
+        for row, begin, offset in zip(out, begins, offsets, strict=True):
+            near = values[first + begin + offset : first + count + offset]
+            row[begin : begin + len(near)] = near
+        out.reshape(-1)[odd] = values[targets]
 
     return shift
 
@@ -544,11 +555,11 @@ class TabularMDP:
 
             return multiply
         gather = [
-            [gatherer(rows[:, which]) for which in range(most)]
+            [gatherer(rows[None, :, which]) for which in range(most)]
             for rows in self.successors
         ]
         weights = self.gamma * np.moveaxis(self.probabilities, 2, 1)
-        work = np.empty(self.states)
+        work = np.empty((1, self.states))
 
         def add_up(values: Array) -> Array:
             q[:] = reward
@@ -556,10 +567,22 @@ class TabularMDP:
                 for take, part in zip(takes, parts, strict=True):
                     take(values, work)
                     np.multiply(work, part, out=work)
-                    np.add(row, work, out=row)
+                    np.add(row, work[0], out=row)
             return q
 
         return add_up
+
+    def best_backup(self) -> Callable[[Array, Array], None]:
+        """Return a function (values, out) that sets out (S,) to max_a Q(s, a).
+
+        As with :meth:`backup` the caller holds values 0 at terminal states.
+        """
+        backup = self.backup()
+
+        def sweep(values: Array, out: Array) -> None:
+            np.max(backup(values), axis=0, out=out)
+
+        return sweep
 
     def solve(self) -> Optimum:
         """Return the optimal values and policy, exactly, by policy iteration.
@@ -588,7 +611,7 @@ class TabularMDP:
         policy = np.zeros(self.states, np.intp)
         if self.gamma == 1:
             self._check_endless()
-            policy = self._ending_policy()
+            policy = self._first_policy()
         values = self.evaluate(policy)
         while True:
             better = improve(self.q_values(values), policy)
@@ -598,6 +621,17 @@ class TabularMDP:
             if not higher.sum() > values.sum():
                 return Optimum(values, policy)
             values, policy = higher, better
+
+    def _first_policy(self) -> Ints:
+        """Return a policy that ends, if possible one for a gamma just below 1.
+
+        One that merely may end can take so long that its values are lost in rounding.
+        """
+        sighted = copy.copy(self)
+        sighted.gamma = NEARLY_ONE
+        policy = sighted.solve().policy
+        ends = self._can_end(self.policy(policy) > 0).all()
+        return policy if ends else self._ending_policy()
 
     def _ending_policy(self) -> Ints:
         """Return a policy whose every step may come closer to a terminal state."""
