@@ -275,26 +275,6 @@ def test_both_sides_of_the_ppo_race_solve_and_their_steps_are_noted(monkeypatch)
         bench.solving_race(lambda *_: None, peer, [0])
 
 
-def test_a_ppo_peer_is_judged_in_time_and_stops_at_the_level():
-    pytest.importorskip("gymnasium")
-    asked = []
-    answers = iter([20.0, 480.0])
-
-    def judge(act):
-        asked.append(act(torch.zeros(3, 4)).shape)
-        return next(answers)
-
-    assert peers.plain_ppo(judge, 475.0, 0).steps == 2048
-    assert asked == [(3,), (3,)]
-
-
-def test_the_library_of_the_chapter_runs_as_the_chapter_says():
-    pytest.importorskip("stable_baselines3")
-    answers = iter([20.0, 480.0])
-    found = peers.sb3_ppo(lambda act: next(answers), 475.0, 0)
-    assert found.steps == 2048 and found.seconds > 0
-
-
 def assert_same_mean(ours, theirs):
     """Means within 4 standard errors of their difference."""
     error = math.hypot(ours.std() / len(ours) ** 0.5, theirs.std() / len(theirs) ** 0.5)
