@@ -1,0 +1,1 @@
+"""Networks: multilayer perceptrons, one at a time or one per seed."""
