@@ -14,14 +14,17 @@ the expected gradient is that of KL(pi, reference). As a term of the loss,
   later steps is lost.
 
 All log-probabilities and masks are (B, T); a mask is True where a token counts.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEVELS = ("sequence", "token")
 
@@ -40,6 +43,7 @@ def k1(log_ratio: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> k1(torch.tensor([0.5])).tolist()
     [0.5]
     """
@@ -60,6 +64,7 @@ def k2(log_ratio: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> k2(torch.tensor([2.0])).tolist()
     [2.0]
     """
@@ -85,10 +90,11 @@ def k3(log_ratio: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> k3(torch.tensor([0.0, 1.0])).tolist()
     [0.0, 0.3678794503211975]
     """
-    return torch.expm1(-log_ratio) + log_ratio
+    return (-log_ratio).expm1() + log_ratio
 
 
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
@@ -100,6 +106,8 @@ def _beta(beta: float) -> None:
 
 
 def _same(**shapes: Tensor) -> None:
+    import torch
+
     found = {name: tuple(array.shape) for name, array in shapes.items()}
     if len(set(found.values())) > 1 or any(len(s) != 2 for s in found.values()):
         raise ValueError(f"shapes must agree and be (B, T), got {found}")
@@ -146,6 +154,7 @@ def kl_penalty(
 
     Examples
     --------
+    >>> import torch
     >>> logp, ref = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -1.5]])
     >>> every = torch.ones(1, 2, dtype=torch.bool)
     >>> kl_penalty(logp, ref, every, estimator="k2").item()
@@ -165,7 +174,7 @@ def kl_penalty(
         log_ratio, chosen = log_ratio.sum(1, True), chosen.sum(1, True)
     estimate = ESTIMATORS[estimator](log_ratio)
     if ratio:
-        estimate = estimate * torch.exp(chosen - chosen.detach())
+        estimate = estimate * (chosen - chosen.detach()).exp()
     return estimate.sum(1)
 
 
@@ -197,6 +206,7 @@ def token_rewards(
 
     Examples
     --------
+    >>> import torch
     >>> logp, ref = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -1.5]])
     >>> every = torch.ones(1, 2, dtype=torch.bool)
     >>> token_rewards(torch.tensor([3.0]), logp, ref, every, 0.5).tolist()
@@ -207,8 +217,7 @@ def token_rewards(
     if reward.shape != mask.shape[:1]:
         raise ValueError(f"reward has shape {tuple(reward.shape)}, mask {mask.shape}")
     paid = (beta * (logp_ref - logp)).detach().masked_fill(~mask, 0.0)
-    places = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
-    last = places.masked_fill(~mask, -1).amax(1, True)
+    last = mask.long().cumsum(1).argmax(1, True)
     return paid.scatter_add(1, last, reward.detach()[:, None].to(paid.dtype))
 
 
@@ -254,6 +263,7 @@ def policy_loss(
 
     Examples
     --------
+    >>> import torch
     >>> logp = torch.tensor([[-1.0, -1.0]], requires_grad=True)
     >>> every = torch.ones(1, 2, dtype=torch.bool)
     >>> zero = torch.tensor([0.0])
@@ -296,6 +306,7 @@ def exact_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> p = torch.tensor([1.0, 0.0], dtype=torch.float64)
     >>> round(exact_kl(p.log(), torch.full((2,), 0.5).log()).item(), 4)
     0.6931
@@ -305,7 +316,7 @@ def exact_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     total = log_p.detach().logsumexp(-1)
     if not total.abs().amax() < 1e-4:
         raise ValueError(f"log_p is not normalized: log sum {total.abs().amax():.3g}")
-    possible = log_p > -torch.inf
-    safe = torch.where(possible, log_p, 0.0)
-    apart = torch.where(possible, safe - log_q, 0.0)
-    return (torch.where(possible, safe.exp(), 0.0) * apart).sum(-1)
+    never = log_p == -math.inf
+    safe = log_p.masked_fill(never, 0.0)
+    apart = (safe - log_q).masked_fill(never, 0.0)
+    return (safe.exp() * apart).sum(-1)
