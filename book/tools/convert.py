@@ -633,7 +633,8 @@ class _Converter:
 
     def bibliography(self, block: Directive) -> list[str]:
         del block
-        keys = sorted(set(self.cited), key=lambda key: author_year(self.book, key))
+        keys = sorted(set(self.cited))
+        keys.sort(key=lambda key: author_year(self.book, key))
         return [f"- {reference(self.book.entries[key])}" for key in keys]
 
     def target(self, label: str, line: int) -> Label:
