@@ -81,7 +81,7 @@ clipped = Checker(
 
 
 def _natural_step(g: Array, F: Array, radius: float) -> Array:
-    x: Array = np.linalg.solve(F, g)
+    x = np.asarray(np.linalg.solve(F, g), np.float64)
     return x * np.sqrt(2 * radius / (x @ F @ x))
 
 
@@ -90,7 +90,7 @@ def _no_two(g: Array, F: Array, radius: float) -> Array:
 
 
 def _plain_length(g: Array, F: Array, radius: float) -> Array:
-    x: Array = np.linalg.solve(F, g)
+    x = np.asarray(np.linalg.solve(F, g), np.float64)
     return x * np.sqrt(2 * radius / (x @ x))
 
 
@@ -99,7 +99,7 @@ def _plain_gradient(g: Array, F: Array, radius: float) -> Array:
 
 
 def _no_root(g: Array, F: Array, radius: float) -> Array:
-    x: Array = np.linalg.solve(F, g)
+    x = np.asarray(np.linalg.solve(F, g), np.float64)
     return x * 2 * radius / (x @ F @ x)
 
 
