@@ -183,7 +183,7 @@ def test_k1_in_the_loss_has_no_expected_gradient(seed, level):
         ({"estimator": "k1", "ratio": True}, reverse_kl),
         ({"estimator": "k3", "ratio": True}, reverse_kl),
     ],
-    ids=str,
+    ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_the_gradient_of_a_sequence_estimator_is_that_of_a_kl(how, target, seed):
     goal = small(seed)
