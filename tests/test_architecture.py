@@ -18,7 +18,13 @@ MAY = {
     "algorithm": {"worlds", "nets", "core"},
     "checks": {"checks", "algorithm", "worlds", "nets", "core", "page"},
 }
-LATER = {"grpo": {"ppo"}, "actor_critic": {"policy_gradient"}, "ppo": {"actor_critic"}}
+LATER = {
+    "actor_critic": {"policy_gradient"},
+    "ppo": {"actor_critic"},
+    "rlhf": {"lm_policy"},
+    "dpo": {"lm_policy"},
+    "grpo": {"lm_policy", "ppo"},
+}
 NUMPY_ONLY = {"mdp", "bellman", "td", "maxent"}
 SILENT_AT_IMPORT = {"core", "page"}
 
