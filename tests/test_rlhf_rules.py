@@ -114,9 +114,7 @@ def test_eq_rlhf_gradient(seed):
     logits = some_logits(goal, seed).requires_grad_()
     paid, logp, _ = token_rewards_of(goal, logits)
     paid = paid.detach()
-    sums = sum(
-        logp[:, t] * sum(paid[:, u] for u in range(t, 3)) for t in range(3)
-    )
+    sums = sum(logp[:, t] * sum(paid[:, u] for u in range(t, 3)) for t in range(3))
     mean = (logp.sum(1).exp().detach() * sums).sum()
     found = torch.autograd.grad(mean, logits)[0]
     close(found, slope(goal.value, logits.detach()))
@@ -126,7 +124,9 @@ def test_eq_rlhf_ppo():
     numbers = torch.randn(6, 3, 2, generator=torch.Generator().manual_seed(0))
     logp, old, gaps, values, targets, entropy = numbers
     every = torch.ones(3, 2, dtype=torch.bool)
-    rollout = rlhf.Rollout(every, every, every, every, old, old, old[:, 0], gaps, targets)
+    rollout = rlhf.Rollout(
+        every, every, every, every, old, old, old[:, 0], gaps, targets
+    )
     settings = rlhf.Settings(2, 0.5, entropy_weight=0.3, clip=0.1)
     ours = rlhf.rlhf_loss(rlhf.Judged(logp, entropy), values, rollout, settings)
     for b in range(3):
