@@ -921,6 +921,23 @@ def stepwise_kl(
     return steps.masked_fill(~kept, 0.0).sum(1)
 
 
+def _fresh(network: GPT, count: int, dice: torch.Generator) -> Samples:
+    heads, seen = (part.repeat(count // 8, 1) for part in review_prompts())
+    return sample(network, heads, seen, LONGEST, dice, eos=tasks.Tokenizer.end)
+
+
+def _scaled(model: Scorer, start: Samples) -> tuple[Reward, Tensor]:
+    with torch.no_grad():
+        raw = model.score(start.tokens, start.mask)
+    center, scale = raw.mean(), raw.std()
+
+    @torch.no_grad()
+    def reward(tokens: Tensor, mask: Tensor, _: Tensor) -> Tensor:
+        return (model.score(tokens, mask) - center) / scale
+
+    return reward, scale
+
+
 class Chase(NamedTuple):
     """The pursuit of a proxy, at each mark: KL from the start, proxy and gold, means.
 
@@ -973,46 +990,25 @@ def chase(
     >>> len(chase(network, model, 1, 0, every=1, samples=8).gold)
     2
     """
-    dice, (heads, seen) = torch.Generator().manual_seed(seed), review_prompts()
-    end = tasks.Tokenizer.end
-
-    def fresh(policy: nn.Module, count: int) -> Samples:
-        many = (heads.repeat(count // 8, 1), seen.repeat(count // 8, 1))
-        return sample(cast(GPT, policy), *many, LONGEST, dice, eos=end)
-
-    start = fresh(network, 512)
-    with torch.no_grad():
-        raw = model.score(start.tokens, start.mask)
-    center, scale = raw.mean(), raw.std()
-
-    @torch.no_grad()
-    def reward(tokens: Tensor, mask: Tensor, _: Tensor) -> Tensor:
-        return (model.score(tokens, mask) - center) / scale
-
+    dice, prompts = torch.Generator().manual_seed(seed), review_prompts()
+    reward, scale = _scaled(model, _fresh(network, 512, dice))
     policy, critic = copy.deepcopy(network), Scorer(model)
     critic.head.weight.data /= scale
     found = Chase([], [], [], policy)
 
     def measure(k: int) -> None:
         if k % every == 0:
-            drawn = fresh(policy, samples)
+            drawn = _fresh(policy, samples, dice)
             some = drawn.tokens, drawn.mask, drawn.response[:, 3:]
             found.kl.append(stepwise_kl(policy, network, *some).mean().item())
             found.proxy.append(reward(*some).mean().item())
             found.gold.append(gold_scores(drawn.tokens).mean().item())
 
-    settings = Settings(LONGEST, beta, batch=128, minibatch=64, lr=1e-3, eos=end)
-    train_rlhf(
-        policy,
-        network,
-        critic,
-        reward,
-        (heads, seen),
-        updates,
-        settings,
-        dice,
-        measure=measure,
+    settings = Settings(
+        LONGEST, beta, batch=128, minibatch=64, lr=1e-3, eos=tasks.Tokenizer.end
     )
+    models = policy, network, critic, reward
+    train_rlhf(*models, prompts, updates, settings, dice, measure=measure)
     return found
 
 

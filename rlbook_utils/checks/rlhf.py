@@ -73,16 +73,12 @@ def _kl(logp: Tensor, logp_ref: Tensor) -> Tensor:
     return exact_kl(logp, logp_ref)
 
 
-def _planted(logp: Tensor, logp_ref: Tensor) -> Tensor:
-    return functional.kl_div(logp, logp_ref, reduction="sum")
-
-
 def _other_order(logp: Tensor, logp_ref: Tensor) -> Tensor:
     return functional.kl_div(logp, logp_ref, log_target=True, reduction="sum")
 
 
-def _no_log_target(logp: Tensor, logp_ref: Tensor) -> Tensor:
-    return functional.kl_div(logp_ref, logp, reduction="sum")
+def _sampled_from_reference(logp: Tensor, logp_ref: Tensor) -> Tensor:
+    return (logp_ref.exp() * (logp - logp_ref)).sum()
 
 
 def _mean(logp: Tensor, logp_ref: Tensor) -> Tensor:
@@ -104,9 +100,8 @@ kl = Checker(
         },
     ],
     mistakes=[
-        Mistake(_planted, "Both are logarithms, and the order is the other one."),
         Mistake(_other_order, "This is KL(ref, pi): the first argument comes second."),
-        Mistake(_no_log_target, "The target is a logarithm, too: say so."),
+        Mistake(_sampled_from_reference, "The mean is over pi, not over ref."),
         Mistake(_mean, "Sum over responses: the mean divides by their number."),
     ],
 )
