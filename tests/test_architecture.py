@@ -21,7 +21,7 @@ MAY = {
 LATER = {
     "actor_critic": {"policy_gradient"},
     "ppo": {"actor_critic"},
-    "rlhf": {"lm_policy"},
+    "rlhf": {"lm_policy", "ppo"},
     "dpo": {"lm_policy"},
     "grpo": {"lm_policy", "ppo"},
 }

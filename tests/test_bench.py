@@ -177,7 +177,7 @@ def test_the_testbed_peer_loses_as_much_as_ours():
 
 
 def test_no_peer_is_imported_with_the_bench():
-    names = "quantecon mdptoolbox scipy numba"
+    names = "quantecon mdptoolbox scipy numba stable_baselines3 gymnasium"
     code = (
         f"import bench, sys; print([n for n in '{names}'.split() if n in sys.modules])"
     )
@@ -258,6 +258,41 @@ def test_the_plain_learner_earns_as_much_as_ours(method):
     rng = np.random.default_rng(0)
     ours = td.control(world, method, episodes, 1000, rng).returns
     assert_same_mean(ours.sum(1), np.sum(theirs, axis=1))
+
+
+def test_both_sides_of_the_ppo_race_solve_and_their_steps_are_noted(monkeypatch):
+    monkeypatch.setattr(bench, "our_ppo", lambda seed: peers.Run(1.0 + seed, 1024))
+
+    def peer(judge, level, seed):
+        assert level == bench.LEVEL
+        return peers.Run(10.0, None if seed else 4096)
+
+    made = bench.solving_race(lambda *_: None, peer, [0, 1, 2])
+    assert (made.ours, made.peer, made.n, made.seeds) == (2.0, 10.0, 1024, 3)
+    assert made.note.endswith("peer after 4,096 none none steps")
+    monkeypatch.setattr(bench, "our_ppo", lambda seed: peers.Run(1.0, None))
+    with pytest.raises(RuntimeError, match="ours missed the level: ours after none"):
+        bench.solving_race(lambda *_: None, peer, [0])
+
+
+def test_a_ppo_peer_is_judged_after_each_update_and_stops_at_the_level():
+    pytest.importorskip("gymnasium")
+    asked = []
+    answers = iter([20.0, 480.0])
+
+    def judge(act):
+        asked.append(act(torch.zeros(3, 4)).shape)
+        return next(answers)
+
+    assert peers.plain_ppo(judge, 475.0, 0).steps == 1024
+    assert asked == [(3,), (3,)]
+
+
+def test_the_library_of_the_chapter_runs_as_the_chapter_says():
+    pytest.importorskip("stable_baselines3")
+    answers = iter([20.0, 480.0])
+    found = peers.sb3_ppo(lambda act: next(answers), 475.0, 0)
+    assert found.steps == 512 and found.seconds > 0
 
 
 def assert_same_mean(ours, theirs):

@@ -1,10 +1,11 @@
-"""What the bench compares the helper with: plain loops, and solvers of other libraries.
+"""What the bench compares the helper with: plain loops, and other libraries.
 
 The other libraries are pinned in the extra `bench` and imported when they are called.
 """
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -213,3 +214,163 @@ def plain_learner(
                 action = following if method == "sarsa" else act(state)
         returns.append(total)
     return returns, steps
+
+
+# ---------------------------------------------------------------- PPO
+
+
+class Run(NamedTuple):
+    """CPU seconds and environment steps up to a level; None if it was not reached."""
+
+    seconds: float
+    steps: int | None
+
+
+class Stopwatch:
+    """Add up the CPU time of training, and leave out that of judging it."""
+
+    def __init__(self) -> None:
+        self.spent, self._begin = 0.0, time.process_time()
+
+    def stop(self) -> None:
+        """Stop before a policy is judged."""
+        self.spent += time.process_time() - self._begin
+
+    def go_on(self) -> None:
+        """Go on after it."""
+        self._begin = time.process_time()
+
+
+def sb3_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
+    """Train PPO of stable-baselines3 with the settings that its zoo has for CartPole.
+
+    They are those of `hyperparams/ppo.yml` of rl-baselines3-zoo. The policy is judged
+    by its most likely action after every update.
+    """
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    watch = Stopwatch()
+
+    class Judge(BaseCallback):
+        reached: int | None = None
+
+        def _on_rollout_start(self) -> None:
+            watch.stop()
+
+            def act(seen: Any) -> Any:
+                return model.policy.get_distribution(seen).mode()
+
+            with torch.no_grad():
+                if self.num_timesteps and judge(act) >= level:
+                    self.reached = self.num_timesteps
+            watch.go_on()
+
+        def _on_step(self) -> bool:
+            return self.reached is None
+
+    model = PPO(
+        "MlpPolicy",
+        make_vec_env("CartPole-v1", n_envs=8, seed=seed),
+        n_steps=32,
+        batch_size=256,
+        gae_lambda=0.8,
+        gamma=0.98,
+        n_epochs=20,
+        ent_coef=0.0,
+        learning_rate=lambda left: 0.001 * left,
+        clip_range=lambda left: 0.2 * left,
+        seed=seed,
+        device="cpu",
+    )
+    found = Judge()
+    model.learn(100_000, callback=found)
+    watch.stop()
+    return Run(watch.spent, found.reached)
+
+
+def plain_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
+    """Train PPO as a single file does: 4 environments, one after the other.
+
+    The usual settings of such files: 128 steps, 4 epochs of 4 minibatches, a learning
+    rate of .00025, clipped values, an entropy bonus. It is judged after every update.
+    """
+    import gymnasium
+    import numpy as np
+    import torch
+    from torch import nn
+
+    torch.manual_seed(seed)
+    watch = Stopwatch()
+
+    def layer(inputs: int, outputs: int, gain: float = 2**0.5) -> nn.Linear:
+        made = nn.Linear(inputs, outputs)
+        nn.init.orthogonal_(made.weight, gain)
+        nn.init.zeros_(made.bias)
+        return made
+
+    def net(outputs: int, gain: float) -> nn.Sequential:
+        body = (layer(4, 64), nn.Tanh(), layer(64, 64), nn.Tanh())
+        return nn.Sequential(*body, layer(64, outputs, gain))
+
+    actor, critic = net(2, 0.01), net(1, 1.0)
+    weights = [*actor.parameters(), *critic.parameters()]
+    adam = torch.optim.Adam(weights, 2.5e-4, eps=1e-5)
+    worlds = [gymnasium.make("CartPole-v1") for _ in range(4)]
+    seen = np.stack([w.reset(seed=4 * seed + k)[0] for k, w in enumerate(worlds)])
+    updates, steps, gamma, lam = 976, 128, 0.99, 0.95
+    for update in range(1, updates + 1):
+        adam.param_groups[0]["lr"] = 2.5e-4 * (1 - (update - 1) / updates)
+        states, logps = torch.zeros(steps, 4, 4), torch.zeros(steps, 4)
+        actions, values = torch.zeros(steps, 4), torch.zeros(steps, 4)
+        rewards, over = torch.zeros(steps, 4), torch.zeros(steps, 4)
+        ahead = torch.zeros(steps, 4)
+        for t in range(steps):
+            states[t] = torch.as_tensor(seen)
+            with torch.no_grad():
+                policy = torch.distributions.Categorical(logits=actor(states[t]))
+                actions[t] = policy.sample()
+                logps[t] = policy.log_prob(actions[t])
+                values[t] = critic(states[t])[:, 0]
+            for k, world in enumerate(worlds):
+                seen[k], rewards[t, k], ended, late, _ = world.step(int(actions[t, k]))
+                if late and not ended:
+                    with torch.no_grad():
+                        ahead[t, k] = critic(torch.as_tensor(seen[k]))[0]
+                if ended or late:
+                    over[t, k] = 1
+                    seen[k] = world.reset()[0]
+        with torch.no_grad():
+            following = critic(torch.as_tensor(seen))[:, 0]
+        gaps, later = torch.zeros(steps, 4), torch.zeros(4)
+        for t in reversed(range(steps)):
+            after = following if t == steps - 1 else values[t + 1]
+            after = torch.where(over[t] > 0, ahead[t], after)
+            delta = rewards[t] + gamma * after - values[t]
+            later = gaps[t] = delta + gamma * lam * (1 - over[t]) * later
+        batch = [x.flatten(0, 1) for x in (states, actions, logps, gaps, values)]
+        for _ in range(4):
+            for few in torch.randperm(512).split(128):
+                s, a, logp_old, gap, v_old = (part[few] for part in batch)
+                y = gap + v_old
+                policy = torch.distributions.Categorical(logits=actor(s))
+                ratio = (policy.log_prob(a) - logp_old).exp()
+                gap = (gap - gap.mean()) / (gap.std() + 1e-8)
+                gain = torch.min(ratio * gap, ratio.clamp(0.8, 1.2) * gap).mean()
+                v = critic(s)[:, 0]
+                near = v_old + (v - v_old).clamp(-0.2, 0.2)
+                error = torch.max((v - y).square(), (near - y).square()).mean()
+                loss = 0.25 * error - gain - 0.01 * policy.entropy().mean()
+                adam.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(weights, 0.5)
+                adam.step()
+        watch.stop()
+        with torch.no_grad():
+            score = judge(lambda found: actor(found).argmax(-1))
+        if score >= level:
+            return Run(watch.spent, 512 * update)
+        watch.go_on()
+    return Run(watch.spent, None)

@@ -29,7 +29,7 @@ Columns = Mapping[str, ArrayLike]
 
 def study(
     name: str,
-    make: Callable[[], Columns],
+    make: Callable[..., Columns],
     *,
     seeds: Sequence[int],
     modules: Sequence[ModuleType],
@@ -43,7 +43,9 @@ def study(
         The file is ``<chapter>_<name>.csv``.
     make : callable
         Runs the study; returns columns of equal length, all numbers. Defined
-        with ``def`` in the chapter, so that its source can be hashed.
+        with ``def`` in the chapter, so that its source can be hashed. One that takes
+        an argument is given the path of a log to resume from after an interruption,
+        as `core.workers.run` writes it; its name changes with the code.
     seeds : sequence of int
         The seeds that `make` uses.
     modules : sequence of module
@@ -80,7 +82,10 @@ def study(
         }
         path = Path(os.environ["RLBOOK_FULL"]) / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_written(name, head, make()), encoding="utf-8")
+        log = path.with_name(f".{path.stem}-{head['code_sha']}.part")
+        columns = make(log) if inspect.signature(make).parameters else make()
+        path.write_text(_written(name, head, columns), encoding="utf-8")
+        log.unlink(missing_ok=True)
         return parse(path.read_text(encoding="utf-8"))[1]
     stored = resources.files("rlbook_utils") / "data" / file
     if not stored.is_file():
