@@ -227,9 +227,10 @@ def kto_loss(
 
     Notes
     -----
-    Source: Ethayarajh et al. (2024), section 4, without the constant. Where the
-    probability of "desirable" is not that of a coin of odds w_U/w_D, the mean loss has
-    no finite minimum in h: it wants every answer all the way up or down.
+    Source: Ethayarajh et al. (2024), section 4, without the constant. The mean loss of
+    an answer that is liked with probability p is monotone in its h: it falls if
+    p w_D > (1 - p) w_U and rises otherwise, without end. Only the normalization of pi
+    and the reference point hold it.
 
     Examples
     --------
@@ -339,17 +340,19 @@ def expected_loss(
     return 2 * total
 
 
-def reward_table(wins: Tensor, *, steps: int = 100) -> Tensor:
+def reward_table(wins: Tensor, *, prior: float = 0.0, steps: int = 100) -> Tensor:
     """Return the maximum-likelihood rewards of a table of wins, with mean 0.
 
-    Newton's method on -sum_ij wins_ij log sigmoid(r_i - r_j), which is convex. The
-    tilt of the reference by these rewards minimizes the DPO loss on the same table, at
-    every beta.
+    Newton's method on -sum_ij wins_ij log sigmoid(r_i - r_j) + prior/2 sum_i r_i^2,
+    which is convex. Without the prior, the tilt of the reference by these rewards
+    minimizes the DPO loss on the same table, at every beta.
 
     Parameters
     ----------
     wins : (n, n) Tensor
         How often i was preferred to j, or its probability, float64.
+    prior : float
+        At least 0: the inverse variance of a normal prior with mean 0.
     steps : int
         Most of them.
 
@@ -361,7 +364,7 @@ def reward_table(wins: Tensor, *, steps: int = 100) -> Tensor:
     ------
     ValueError
         If the table is not square, has a negative entry, or has no finite maximum, as
-        where some answers always win or are never compared.
+        where some answers always win or are never compared; if `prior` is negative.
 
     Notes
     -----
@@ -380,22 +383,29 @@ def reward_table(wins: Tensor, *, steps: int = 100) -> Tensor:
             f"wins has shape {tuple(wins.shape)} and least entry {wins.min():.3g}: it "
             "must be square and not negative"
         )
+    if not prior >= 0:
+        raise ValueError(f"prior is {prior}: it must be 0 or more")
     games, r = wins + wins.T, torch.zeros(len(wins), dtype=wins.dtype)
     games = games.clone().fill_diagonal_(0)
     for _ in range(steps):
         chance = (r[:, None] - r).sigmoid()
-        slope = (wins - (wins + wins.T) * chance).sum(1)
+        slope = (wins - (wins + wins.T) * chance).sum(1) - prior * r
         curve = games * chance * (1 - chance)
-        hessian = torch.diag(curve.sum(1)) - curve + games.sum() / len(r) ** 3
+        hessian = torch.diag(curve.sum(1) + prior) - curve
+        hessian = hessian + games.sum() / len(r) ** 3
         move, info = torch.linalg.solve_ex(hessian, slope)
         if info or not move.isfinite().all():
             break
-        r = r + move * min(1.0, 2 / move.abs().max().item())
+        largest = move.abs().max().item()
+        r = r + move / max(1.0, largest / 2)
         if r.abs().max() > 100:
             break
-        if move.abs().max() < 1e-10:
+        if largest < 1e-10 and prior + games.sum(1).min() > 0:
             return r - r.mean()
-    raise ValueError(f"rewards reach {r.abs().max():.0f}: no finite maximum exists")
+    raise ValueError(
+        "no finite maximum exists: some answers always win, always lose or are never "
+        f"compared ({int((games.sum(1) == 0).sum())} of {len(r)})"
+    )
 
 
 def draw_pairs(
