@@ -159,8 +159,8 @@ def ipo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     """Return (h_w - h_l - 1/(2 beta))^2 of each pair.
 
     A margin has a goal, so labels that never disagree do not drive it to infinity.
-    With all pairs of a law mu the minimum is reached where h is the probability of
-    winning against a draw from mu, divided by beta, up to a constant of the prompt.
+    With all pairs of a law nu the minimum is reached where h is the probability of
+    winning against a draw from nu, divided by beta, up to a constant of the prompt.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def expected_loss(
 ) -> Tensor:
     """Return the mean loss of a policy over all pairs and labels, for each prompt.
 
-    Sum over i, j of mu(i) mu(j) [P(i, j) loss(h_i, h_j) + P(j, i) loss(h_j, h_i)]:
+    Sum over i, j of nu(i) nu(j) [P(i, j) loss(h_i, h_j) + P(j, i) loss(h_j, h_i)]:
     what infinitely many pairs would give.
 
     Parameters
@@ -311,7 +311,7 @@ def expected_loss(
     loss : callable
         Takes log-ratios of the chosen and the rejected.
     behavior : (prompts, n) Tensor, optional
-        mu, the law of the answers shown to annotators; None: the reference.
+        nu, the law of the answers shown to annotators; None: the reference.
     flip : float
         As for :func:`win_probability`.
 
@@ -332,8 +332,8 @@ def expected_loss(
     >>> round(expected_loss(goal, goal.reference, loss).item(), 4)
     0.6931
     """
-    mu = goal.reference_log_probs.exp() if behavior is None else behavior
-    wins = mu[:, :, None] * mu[:, None] * win_probability(goal, flip)
+    nu = goal.reference_log_probs.exp() if behavior is None else behavior
+    wins = nu[:, :, None] * nu[:, None] * win_probability(goal, flip)
     h = goal.language.log_probs(logits) - goal.reference_log_probs
     row, column = h[:, :, None].expand_as(wins), h[:, None].expand_as(wins)
     total: Tensor = (wins * loss(row, column)).sum((1, 2))
@@ -401,7 +401,8 @@ def reward_table(wins: Tensor, *, prior: float = 0.0, steps: int = 100) -> Tenso
         if r.abs().max() > 100:
             break
         if largest < 1e-10 and prior + games.sum(1).min() > 0:
-            return r - r.mean()
+            centered: Tensor = r - r.mean()
+            return centered
     raise ValueError(
         "no finite maximum exists: some answers always win, always lose or are never "
         f"compared ({int((games.sum(1) == 0).sum())} of {len(r)})"
@@ -447,9 +448,9 @@ def draw_pairs(
         raise ValueError(f"count is {count}: it must be at least 1")
     if not 0 <= flip <= 0.5:
         raise ValueError(f"flip is {flip}: it must be in [0, 0.5]")
-    mu = goal.reference_log_probs.exp() if behavior is None else behavior
-    both = mu.multinomial(2 * count, True, generator=generator)
-    paid = goal.reward.gather(1, both).view(len(mu), count, 2)
+    nu = goal.reference_log_probs.exp() if behavior is None else behavior
+    both = nu.multinomial(2 * count, True, generator=generator)
+    paid = goal.reward.gather(1, both).view(len(nu), count, 2)
     chance = (1 - 2 * flip) * (paid[..., 0] - paid[..., 1]).sigmoid() + flip
     luck = torch.rand(chance.shape, generator=generator, dtype=chance.dtype)
     pairs = both.view_as(paid)
