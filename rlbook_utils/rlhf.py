@@ -24,7 +24,8 @@ from torch.nn import functional
 
 from rlbook_utils.core.kl import token_rewards
 from rlbook_utils.core.returns import generalized_advantage_estimation
-from rlbook_utils.nets.sampling import sample
+from rlbook_utils.lm_policy import train_sft
+from rlbook_utils.nets.sampling import Samples, sample
 from rlbook_utils.nets.transformer import GPT
 from rlbook_utils.ppo import clipped_loss, value_loss
 from rlbook_utils.worlds import tasks
@@ -178,7 +179,8 @@ class Scorer(nn.Module):
     def __init__(self, network: GPT | Scorer) -> None:
         super().__init__()
         given = isinstance(network, Scorer)
-        self.body: GPT = copy.deepcopy(network.body if given else network)
+        body = network.body if isinstance(network, Scorer) else network
+        self.body: GPT = copy.deepcopy(body)
         self.head = nn.Linear(self.body.width, 1, bias=False)
         old = network.head.weight.detach() if given else torch.zeros(1, self.body.width)
         self.head.weight = nn.Parameter(old.to(self.body.embed.weight).clone())
@@ -215,8 +217,8 @@ def margins(model: Scorer, pairs: Pairs) -> Tensor:
     [0.0, 0.0, 0.0]
     """
     scores = model.score(pairs.tokens.flatten(0, 1), pairs.mask.flatten(0, 1))
-    chosen, rejected = scores.view(2, -1)
-    return chosen - rejected
+    halves: Tensor = scores.view(2, -1)
+    return halves[0] - halves[1]
 
 
 def train_reward_model(
@@ -639,7 +641,8 @@ def train_rlhf(
             order = torch.randperm(
                 settings.batch, generator=generator, device=full.tokens.device
             )
-            for some in order.split(settings.minibatch):
+            for first in range(0, settings.batch, settings.minibatch):
+                some = order[first : first + settings.minibatch]
                 part = Rollout(*(x[some] for x in rollout))
                 judged = judge(
                     policy, part.tokens, part.mask, part.kept, settings.temperature
@@ -716,7 +719,7 @@ def best_of_n(log_probs: Tensor, reward: Tensor, n: int) -> Tensor:
             "they must be (m,), one number a response"
         )
     chances = log_probs.exp()
-    _, level = reward.unique(return_inverse=True)
+    _, level = torch.unique(reward, return_inverse=True)
     mass = torch.zeros(int(level.max()) + 1, dtype=chances.dtype, device=chances.device)
     mass = mass.index_add(0, level, chances)
     upto = (mass.cumsum(0) / mass.sum()).clamp(max=1)
@@ -746,7 +749,7 @@ def best_of_n_bound(n: float) -> float:
 
     Notes
     -----
-    Source: Beirami et al. (2024), theorem 1.
+    Source: Beirami et al. (2025).
 
     Examples
     --------
@@ -756,3 +759,297 @@ def best_of_n_bound(n: float) -> float:
     if not n >= 1:
         raise ValueError(f"n is {n}: it must be at least 1")
     return math.log(n) - (n - 1) / n
+
+
+# Mini-reviews: a proxy is chased
+
+
+LONGEST = 11
+"""Most tokens of a review of the grammar, its end token included."""
+
+SHARPNESS = 2.0
+"""Of the annotator of the mini-reviews."""
+
+
+def review_prompts() -> tuple[Tensor, Tensor]:
+    """Return tokens and mask of the prompts "the <topic> was", (8, 3).
+
+    Examples
+    --------
+    >>> review_prompts()[0].shape
+    torch.Size([8, 3])
+    """
+    heads = [f"the {topic} was" for topic in tasks.TOPICS]
+    tokens, mask, _ = tasks.review_tokenizer().batch(heads)
+    return tokens, mask
+
+
+def gold_scores(tokens: Tensor) -> Tensor:
+    """Return the gold reward of responses, the first three tokens being the prompt.
+
+    Parameters
+    ----------
+    tokens : (B, L) Tensor of int
+
+    Returns
+    -------
+    (B,) Tensor
+
+    Examples
+    --------
+    >>> words = tasks.review_tokenizer()
+    >>> gold_scores(words.batch(["the film was"], ["not good"])[0]).round(decimals=2)
+    tensor([-0.7800])
+    """
+    words = tasks.review_tokenizer()
+    texts = [words.decode(row) for row in tokens[:, 3:].tolist()]
+    return torch.tensor([tasks.review_score(text) for text in texts])
+
+
+def review_model(seed: int, steps: int = 300) -> GPT:
+    """Train a language model of 0.1 million parameters on mini-reviews.
+
+    Parameters
+    ----------
+    seed : int
+    steps : int
+        Batches of 64 fresh reviews.
+
+    Returns
+    -------
+    GPT
+
+    Examples
+    --------
+    >>> sum(p.numel() for p in review_model(0, steps=1).parameters())
+    104832
+    """
+    dice, words = torch.Generator().manual_seed(seed), tasks.review_tokenizer()
+    network = GPT(len(words), 16, dice)
+    train_sft(network, lambda: words.batch(*tasks.reviews(64, dice)), steps)
+    return network
+
+
+def review_reward_model(network: GPT, count: int, seed: int) -> Scorer:
+    """Fit a reward model to so many pairs of mini-reviews.
+
+    Between 40 and 200 steps of 32 pairs: more would only learn few pairs by heart.
+
+    Parameters
+    ----------
+    network : GPT
+        Where the body begins.
+    count : int
+        Pairs, at least 1.
+    seed : int
+
+    Returns
+    -------
+    Scorer
+
+    Examples
+    --------
+    >>> review_reward_model(review_model(0, 1), 1, 0).head.weight.shape
+    torch.Size([1, 64])
+    """
+    dice = torch.Generator().manual_seed(seed)
+    records = review_preferences(count, dice, sharpness=SHARPNESS)
+    model, steps = Scorer(network), max(40, min(200, count // 5))
+    pairs = encode_pairs(tasks.review_tokenizer(), records)
+    train_reward_model(model, pairs, steps, dice, batch=32, lr=2e-3)
+    return model
+
+
+def accuracy(model: Scorer, pairs: Pairs) -> float:
+    """Return the share of pairs in which the model agrees with the annotator.
+
+    Parameters
+    ----------
+    model : Scorer
+    pairs : Pairs
+
+    Returns
+    -------
+    float
+        Equal scores count half.
+
+    Examples
+    --------
+    >>> words, dice = tasks.review_tokenizer(), torch.Generator().manual_seed(0)
+    >>> pairs = encode_pairs(words, review_preferences(3, dice))
+    >>> accuracy(Scorer(GPT(len(words), 16, dice)), pairs)
+    0.5
+    """
+    with torch.no_grad():
+        apart = margins(model, pairs)
+    return ((apart > 0).double() + (apart == 0).double() / 2).mean().item()
+
+
+@torch.no_grad()
+def stepwise_kl(
+    policy: nn.Module, reference: nn.Module, tokens: Tensor, mask: Tensor, kept: Tensor
+) -> Tensor:
+    """Return sum_t KL(pi(. given s_t), reference(. given s_t)) of each response.
+
+    Its mean over samples of pi is KL(pi, reference), as that of k1 is, with less noise:
+    the chosen token is replaced by the mean over all.
+
+    Parameters
+    ----------
+    policy, reference : module
+        Map tokens and mask to logits (B, L, V).
+    tokens, mask : (B, P + N) Tensors
+    kept : (B, N) Tensor of bool
+        True on the response's tokens.
+
+    Returns
+    -------
+    (B,) Tensor
+        At least 0.
+
+    Examples
+    --------
+    >>> from rlbook_utils.nets.tables import Table
+    >>> flat, tokens = Table(4, 2, 1), torch.tensor([[4, 1, 2]])
+    >>> stepwise_kl(flat, flat, tokens, tokens > 0, tokens[:, 1:] > 0).tolist()
+    [0.0]
+    """
+    size = kept.shape[1]
+    p, q = (m(tokens, mask)[:, -size - 1 : -1] for m in (policy, reference))
+    p, q = p.log_softmax(-1), q.log_softmax(-1)
+    steps: Tensor = (p.exp() * (p - q)).sum(-1)
+    return steps.masked_fill(~kept, 0.0).sum(1)
+
+
+class Chase(NamedTuple):
+    """The pursuit of a proxy, at each mark: KL from the start, proxy and gold, means.
+
+    `policy` is the one at the end.
+    """
+
+    kl: list[float]
+    proxy: list[float]
+    gold: list[float]
+    policy: GPT
+
+
+def chase(
+    network: GPT,
+    model: Scorer,
+    updates: int,
+    seed: int,
+    *,
+    beta: float = 0.0,
+    every: int = 5,
+    samples: int = 256,
+) -> Chase:
+    """Maximize a reward model's score of mini-reviews by PPO; watch the gold reward.
+
+    The proxy is the score, shifted and scaled to mean 0 and standard deviation 1 on
+    512 samples of the network before.
+
+    Parameters
+    ----------
+    network : GPT
+        Reference, and start of the policy.
+    model : Scorer
+        Reward model, and start of the critic.
+    updates : int
+        Rollouts of 128 responses.
+    seed : int
+    beta : float
+        At least 0, in units of the scaled score.
+    every, samples : int
+        Updates between marks, and fresh responses at each.
+
+    Returns
+    -------
+    Chase
+
+    Examples
+    --------
+    >>> network = review_model(0, 1)
+    >>> model = review_reward_model(network, 1, 0)
+    >>> len(chase(network, model, 1, 0, every=1, samples=8).gold)
+    2
+    """
+    dice, (heads, seen) = torch.Generator().manual_seed(seed), review_prompts()
+    end = tasks.Tokenizer.end
+
+    def fresh(policy: nn.Module, count: int) -> Samples:
+        many = (heads.repeat(count // 8, 1), seen.repeat(count // 8, 1))
+        return sample(cast(GPT, policy), *many, LONGEST, dice, eos=end)
+
+    start = fresh(network, 512)
+    with torch.no_grad():
+        raw = model.score(start.tokens, start.mask)
+    center, scale = raw.mean(), raw.std()
+
+    @torch.no_grad()
+    def reward(tokens: Tensor, mask: Tensor, _: Tensor) -> Tensor:
+        return (model.score(tokens, mask) - center) / scale
+
+    policy, critic = copy.deepcopy(network), Scorer(model)
+    critic.head.weight.data /= scale
+    found = Chase([], [], [], policy)
+
+    def measure(k: int) -> None:
+        if k % every == 0:
+            drawn = fresh(policy, samples)
+            some = drawn.tokens, drawn.mask, drawn.response[:, 3:]
+            found.kl.append(stepwise_kl(policy, network, *some).mean().item())
+            found.proxy.append(reward(*some).mean().item())
+            found.gold.append(gold_scores(drawn.tokens).mean().item())
+
+    settings = Settings(LONGEST, beta, batch=128, minibatch=64, lr=1e-3, eos=end)
+    train_rlhf(
+        policy,
+        network,
+        critic,
+        reward,
+        (heads, seen),
+        updates,
+        settings,
+        dice,
+        measure=measure,
+    )
+    return found
+
+
+SIZES = (50, 150, 500, 1500, 3000)
+"""Pairs of the reward models that the study compares."""
+
+CHASED = (150, 3000)
+"""Pairs of those that it chases."""
+
+
+def review_run(seed: int, updates: int = 60, test: int = 2000) -> list[float]:
+    """Do all of the study on the mini-reviews for one seed.
+
+    Parameters
+    ----------
+    seed : int
+    updates, test : int
+        Rollouts of each chase, and pairs for the accuracy.
+
+    Returns
+    -------
+    list of float
+        Accuracy for each of `SIZES`; then for each of `CHASED` the square roots of KL
+        at the marks, the proxy, and the gold reward.
+
+    Examples
+    --------
+    >>> len(review_run(0, updates=1, test=8))
+    11
+    """
+    network = review_model(seed)
+    dice = torch.Generator().manual_seed(10_000 + seed)
+    records = review_preferences(test, dice, sharpness=SHARPNESS)
+    pairs = encode_pairs(tasks.review_tokenizer(), records)
+    models = {n: review_reward_model(network, n, 1000 * seed + n) for n in SIZES}
+    row = [accuracy(models[n], pairs) for n in SIZES]
+    for n in CHASED:
+        found = chase(network, models[n], updates, seed)
+        row += [x**0.5 for x in found.kl] + found.proxy + found.gold
+    return row

@@ -1,12 +1,17 @@
 """The book beside other libraries, which only the bench's environment holds."""
 
+from collections import defaultdict
+from types import SimpleNamespace
+
 import bench
 import numpy as np
 import peers
 import pytest
 import torch
+from trl import RewardTrainer
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from rlbook_utils import rlhf
 from rlbook_utils.worlds import tasks
 
 
@@ -35,3 +40,28 @@ def test_another_lexicon_ranks_the_mini_reviews_alike():
     words = np.array(list(tasks.VALENCES.values()))
     scores = [vader.polarity_scores(word)["compound"] for word in tasks.VALENCES]
     assert (np.sign(scores) == np.sign(words)).all()
+
+
+def test_the_loss_of_another_reward_trainer_is_ours():
+    """Call the loss of TRL's trainer as it stands, on scores drawn at random."""
+    scores = torch.randn(64, 1, generator=torch.Generator().manual_seed(0)) * 3
+    plain = SimpleNamespace(
+        model=SimpleNamespace(training=False),
+        args=SimpleNamespace(center_rewards_coefficient=None),
+        accelerator=SimpleNamespace(gather=lambda x: x, gather_for_metrics=lambda x: x),
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+    )
+    parameter = scores.clone().requires_grad_()
+    loss = RewardTrainer.compute_loss(
+        plain, lambda **_: SimpleNamespace(logits=parameter), {}
+    )
+    theirs = [loss, torch.autograd.grad(loss, parameter)[0]]
+    again = scores.clone().requires_grad_()
+    chosen, rejected = again[:, 0].chunk(2)
+    mean = rlhf.bradley_terry_loss(chosen, rejected).mean()
+    ours = [mean, torch.autograd.grad(mean, again)[0]]
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two)
+    agree = plain._metrics["eval"]["accuracy"][0]
+    assert (chosen > rejected).float().mean().item() == agree

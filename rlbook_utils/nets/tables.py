@@ -65,6 +65,7 @@ class Table(nn.Module):
         zeros = torch.zeros(shape, dtype=torch.float64)
         self.rows = nn.Parameter(zeros if start is None else start.detach().clone())
         begins = torch.tensor([sum(sizes[:t]) for t in range(length)])
+        self.begins: Tensor
         self.register_buffer("begins", begins)
 
     def forward(
