@@ -1,5 +1,7 @@
 """The book beside other libraries, which only the bench's environment holds."""
 
+import contextlib
+import sys
 from collections import defaultdict
 from types import SimpleNamespace
 
@@ -8,10 +10,10 @@ import numpy as np
 import peers
 import pytest
 import torch
-from trl import RewardTrainer
+from trl import DPOTrainer, KTOTrainer, RewardTrainer
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from rlbook_utils import rlhf
+from rlbook_utils import dpo, lm_policy, rlhf
 from rlbook_utils.worlds import tasks
 
 
@@ -83,3 +85,104 @@ def test_the_loss_of_another_reward_trainer_is_ours():
         torch.testing.assert_close(one, two)
     agree = plain._metrics["eval"]["accuracy"][0]
     assert (chosen > rejected).float().mean().item() == agree
+
+
+def some_rows(count=6, length=7, vocabulary=5):
+    """Tokens, masks of responses of several lengths, and logits of two models."""
+    dice = torch.Generator().manual_seed(1)
+    tokens = torch.randint(vocabulary, (count, length), generator=dice)
+    place = torch.arange(length)
+    ends = torch.randint(4, length + 1, (count, 1), generator=dice)
+    response = (place >= 2) & (place < ends)
+    logits, base = torch.randn(2, count, length, vocabulary, generator=dice) * 2
+    return tokens, response, logits, base
+
+
+def our_log_ratios(logits, base, tokens, response):
+    logp, ref = (lm_policy.token_log_probs(x, tokens, response) for x in (logits, base))
+    return dpo.log_ratio(logp, ref, response[:, 1:])
+
+
+def a_trainer(base, **settings):
+    """Return what the losses of TRL's trainers read, and nothing else."""
+    same = lambda x: x  # noqa: E731
+    return SimpleNamespace(
+        model=SimpleNamespace(training=False),
+        ref_model=lambda **_: SimpleNamespace(logits=base),
+        args=SimpleNamespace(gradient_checkpointing_kwargs=None),
+        accelerator=SimpleNamespace(device="cpu", gather=same, gather_for_metrics=same),
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+        aux_loss_enabled=False,
+        beta=0.3,
+        **settings,
+    )
+
+
+def ignoring_checkpoints(monkeypatch, trainer):
+    module = sys.modules[trainer.__module__]
+    nothing = lambda *_: contextlib.nullcontext()  # noqa: E731
+    monkeypatch.setattr(module, "disable_gradient_checkpointing", nothing)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
+def test_the_loss_of_another_dpo_trainer_is_ours(kind, monkeypatch):
+    ignoring_checkpoints(monkeypatch, DPOTrainer)
+    tokens, response, logits, base = some_rows()
+    trainer = a_trainer(
+        base,
+        precompute_ref_logps=False,
+        ld_alpha=None,
+        f_divergence_type="reverse_kl",
+        label_smoothing=0.0,
+        loss_types=[kind],
+        loss_weights=[1.0],
+        use_weighting=False,
+    )
+    parameter = logits.clone().requires_grad_()
+    theirs = DPOTrainer._compute_loss(
+        trainer,
+        lambda **_: SimpleNamespace(logits=parameter),
+        {"input_ids": tokens, "completion_mask": response.long()},
+        False,
+    )
+    again = logits.clone().requires_grad_()
+    h = our_log_ratios(again, base, tokens, response)
+    if kind == "ipo":
+        # Their IPO is the length-normalized form: means, not sums.
+        chosen, rejected = (h / response.sum(1)).chunk(2)
+        ours = dpo.ipo_loss(chosen, rejected, 0.3).mean()
+    else:
+        ours = dpo.dpo_loss(*h.chunk(2), 0.3).mean()
+    torch.testing.assert_close(ours, theirs)
+    slopes = torch.autograd.grad(ours, again)[0], torch.autograd.grad(theirs, parameter)
+    torch.testing.assert_close(slopes[0], slopes[1][0])
+
+
+def test_the_loss_of_another_kto_trainer_is_ours(monkeypatch):
+    ignoring_checkpoints(monkeypatch, KTOTrainer)
+    tokens, response, logits, base = some_rows()
+    label = torch.tensor([True, False, False, True, True, False])
+    points = iter([torch.full((6,), 0.9), torch.full((6,), 0.4)])
+    trainer = a_trainer(
+        base,
+        precompute_ref_logps=False,
+        calculate_KL=True,
+        loss_type="kto",
+        desirable_weight=1.5,
+        undesirable_weight=0.5,
+        _compute_kl_logps=lambda *_: next(points),
+    )
+    parameter = logits.clone().requires_grad_()
+    theirs = KTOTrainer._compute_loss(
+        trainer,
+        lambda **_: SimpleNamespace(logits=parameter),
+        {"input_ids": tokens, "completion_mask": response.long(), "label": label},
+        False,
+    )
+    again = logits.clone().requires_grad_()
+    h = our_log_ratios(again, base, tokens, response)
+    ours = dpo.kto_loss(h, label, torch.tensor(0.5), 0.3, (1.5, 0.5)).mean()
+    torch.testing.assert_close(ours, theirs)
+    slopes = torch.autograd.grad(ours, again)[0], torch.autograd.grad(theirs, parameter)
+    torch.testing.assert_close(slopes[0], slopes[1][0])
