@@ -50,7 +50,7 @@ name = {name!r}
 points = {points}
 
 
-@test_case(points={points}, hidden=False)
+@test_case(points={points}, hidden=True)
 def test_{name}(verdicts):
     points, message = verdicts[{name!r}]
     assert points == {points}, message

@@ -19,7 +19,7 @@ import numpy as np
 
 PRINTED = 200_000
 ELEMENTS = 100_000
-MIME = "application/x-rlbook"
+MIME = "application/x-rlbook+json"
 
 
 def encode(value: Any) -> Any:
@@ -112,7 +112,7 @@ class Run:
 
     def once(self) -> None:
         """Run all cells but those that hung or died before, then the questions."""
-        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+        from nbclient.exceptions import CellTimeoutError
         from nbformat.v4 import new_code_cell, new_notebook
 
         sources = self.task["cells"]
@@ -132,7 +132,8 @@ class Run:
                     if index not in self.skipped:
                         client.execute_cell(cell, index)
                         self.report(index, asked.get(index), cell)
-        except (CellTimeoutError, DeadKernelError) as error:
+        # A dead kernel, or a message from it that is no message.
+        except Exception as error:
             state = "timeout" if isinstance(error, CellTimeoutError) else "died"
             self.skipped.add(index)
             if index in asked:

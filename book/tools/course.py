@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
     SaveAutoGrades,
 )
+from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import grading
+
+# nbgrader 0.9 adds objects in an order that SQLAlchemy 2 remarks on.
+warnings.simplefilter("ignore", SAWarning)
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "_build" / "assignments"
@@ -75,7 +80,7 @@ def specification(assignment: str) -> dict[str, Any]:
     path = BUILT / "graded" / f"{assignment}.json"
     if not path.exists():
         raise ValueError(
-            f"{path.relative_to(ROOT)} is missing: set COURSE_SECRET and run "
+            f"{path} is missing: set COURSE_SECRET and run "
             "`make assignments` first"
         )
     spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import course
 import grading
-from course import BUILT, GRADES
 from nbgrader.api import Gradebook, MissingEntry
 
 AT_ONCE = 2
@@ -66,7 +65,7 @@ def find(folder: Path) -> list[Submission]:
     The file's name ends in the assignment's, perhaps with a number that a browser or
     a learning platform has put behind it. The newest of several counts.
     """
-    known = sorted(path.stem for path in (BUILT / "graded").glob("*.json"))
+    known = sorted(path.stem for path in (course.BUILT / "graded").glob("*.json"))
     if not known:
         raise ValueError("no graded version: set COURSE_SECRET, run `make assignments`")
     if not folder.is_dir():
@@ -129,7 +128,7 @@ def read(submission: Submission) -> NotebookNode:
     if submission.path.stat().st_size > LARGEST:
         raise ValueError(f"the file is larger than {LARGEST >> 20} MB")
     name = submission.assignment
-    release = BUILT / "nbgrader" / "release" / name / f"{name}.ipynb"
+    release = course.BUILT / "nbgrader" / "release" / name / f"{name}.ipynb"
     notebook = nbformat.read(submission.path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -157,11 +156,11 @@ def enter(submission: Submission, notebook: NotebookNode, api: Any) -> None:
             cell.outputs = []
     text = nbformat.writes(notebook)
     stamp = hashlib.sha256(f"{text}{sorted(verdicts.items())}".encode()).hexdigest()
-    done = GRADES / "autograded" / student / name / "stamp.txt"
-    feedback = GRADES / "feedback" / student / name / f"{name}.html"
+    done = course.GRADES / "autograded" / student / name / "stamp.txt"
+    feedback = course.GRADES / "feedback" / student / name / f"{name}.html"
     entered = done.exists() and done.read_text(encoding="utf-8") == stamp
     if not entered:
-        path = GRADES / "submitted" / student / name / f"{name}.ipynb"
+        path = course.GRADES / "submitted" / student / name / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         shown(api.autograde(name, student))
@@ -180,7 +179,7 @@ def hand_grades_changed(api: Any, submission: Submission) -> bool:
             for grade in notebook.grades
         ]
         notes = [c.manual_comment for n in found.notebooks for c in n.comments]
-    folder = GRADES / "autograded" / submission.student / submission.assignment
+    folder = course.GRADES / "autograded" / submission.student / submission.assignment
     path, now = folder / "hand.json", json.dumps([sorted(marks), notes])
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     path.write_text(now, encoding="utf-8")
@@ -229,7 +228,7 @@ def failed(submission: Submission, error: BaseException) -> list[Row]:
     """Return the lines of a submission that could not be graded, and its page."""
     student, name = submission.student, submission.assignment
     message = f"could not be graded: {type(error).__name__}: {str(error)[:300]}"
-    page = GRADES / "feedback" / student / name / f"{name}.html"
+    page = course.GRADES / "feedback" / student / name / f"{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     text = f"<!doctype html><title>{name}</title><p>{html.escape(message)}</p>"
     page.write_text(text, encoding="utf-8")
@@ -291,7 +290,7 @@ def main() -> int:
                 )
             found = [one for one in found if one.assignment == assignment]
         lines = grade_all(found, again)
-        write_csv(GRADES / "grades.csv", lines)
+        write_csv(course.GRADES / "grades.csv", lines)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -299,7 +298,7 @@ def main() -> int:
         print("interrupted: run it again and it goes on", file=sys.stderr)
         return 130
     waiting = sum(row.points == "" for row in lines)
-    print(f"{len(found)} submissions: {GRADES / 'grades.csv'}; {waiting} wait for a grade by hand")
+    print(f"{len(found)} submissions: {course.GRADES / 'grades.csv'}; {waiting} wait for a grade by hand")
     return 0
 
 

@@ -23,6 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import nbformat
 import numpy as np
 from nbformat import NotebookNode
@@ -167,6 +168,8 @@ def run(task: dict[str, Any], mode: str) -> list[dict[str, Any]]:
         folder = Path(name)
         shutil.copy(Path(__file__).with_name("collect.py"), folder)
         shutil.copytree(helper(), folder / "rlbook_utils")
+        for fonts in Path(matplotlib.get_cachedir()).glob("fontlist*.json"):
+            shutil.copy(fonts, folder)
         (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
         home = "/work" if mode == "bwrap" else str(folder)
         env = {
@@ -177,6 +180,7 @@ def run(task: dict[str, Any], mode: str) -> list[dict[str, Any]]:
             "MKL_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MPLBACKEND": "Agg",
+            "MPLCONFIGDIR": home,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         command = [sys.executable, "collect.py"]
