@@ -206,8 +206,9 @@ def examples(q: Question) -> str:
     lines = ["from rlbook_utils.page.check import examples", ""]
     lines += [f'examples("{q.name}", {q.name}, [']
     for case in inputs(q):
-        given = ", ".join(f'"{key}": {literal(value)}' for key, value in case.items())
-        lines.append(f"    ({{{given}}},\n     {literal(space['oracle'](**case))}),")
+        given = [f'"{key}": {literal(value)}' for key, value in case.items()]
+        value = literal(space["oracle"](**case))
+        lines.append("    ({" + ",\n      ".join(given) + f"}},\n     {value}),")
     rtol, atol = space.get("rtol", 1e-6), space.get("atol", 1e-9)
     return "\n".join([*lines, f"], rtol={rtol}, atol={atol})"])
 
