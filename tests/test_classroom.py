@@ -36,6 +36,7 @@ MISSING: set[str] = set()
 NAMES = assignments.names(ROOT)
 WORKS = {name: assignments.read(ROOT, name) for name in NAMES}
 BOOK = convert.read_book(ROOT)
+ONE = "bandits"
 QUESTIONS = [(name, q) for name in NAMES for q in WORKS[name].questions]
 HAND = "A colleague's words, graded by hand."
 
@@ -188,7 +189,7 @@ def test_a_damaged_record_is_worth_nothing():
 def test_a_source_with_an_error_is_refused(tmp_path):
     folder = tmp_path / "book" / "assignments"
     folder.mkdir(parents=True)
-    text = (ROOT / "book" / "assignments" / f"{NAMES[0]}.md").read_text("utf-8")
+    text = (ROOT / "book" / "assignments" / f"{ONE}.md").read_text("utf-8")
     for old, new, message in (
         ("points=2", "points=1", "add up to"),
         ("[visible]", "[invisible]", "unknown tag 'invisible'"),
@@ -335,20 +336,20 @@ class Hostile(NamedTuple):
 
 
 STEAL = """
-import os, pathlib
+import os, socket
 found = []
-for top in ("/", os.getcwd(), os.path.expanduser("~")):
-    for path in pathlib.Path(top).glob("**/*"):
-        name = str(path)
-        if name.startswith(("/proc", "/sys", "/dev", "/usr")):
-            continue
-        if path.name in ("graded", "graded.json", "gradebook.db", "source", "tests"):
-            if "site-packages" not in name and "/lib/python" not in name:
-                found.append(name)
-        if path.name == "{name}.md" or (path.suffix == ".json" and "graded" in name):
-            found.append(name)
+for top in ("/", os.getcwd()):
+    for folder, below, files in os.walk(top):
+        below[:] = [
+            name for name in below
+            if name not in ("proc", "sys", "dev", "usr", "site-packages", "lib")
+        ]
+        found += [
+            os.path.join(folder, name) for name in [*below, *files]
+            if name in ("graded", "graded.json", "gradebook.db", "source", "tests")
+            or name == "{name}.md" or "COURSE" in name
+        ]
 print("instructor's files:", found)
-import socket
 try:
     socket.create_connection(("1.1.1.1", 80), 2)
     print("network: reached")
@@ -368,15 +369,10 @@ try:
     torch.allclose = torch.equal = yes
 except ImportError:
     pass
-import collect
-collect.encode = lambda value: {"array": [True], "dtype": "bool"}
-"""
-FORGE = """
 from IPython.display import publish_display_data
-publish_display_data({{"application/x-rlbook+json": {{"state": "ran", "outputs": []}}}})
-publish_display_data({{"application/x-rlbook+json": "no record"}})
+publish_display_data({"application/x-rlbook+json": {"state": "ran", "outputs": []}})
 import os
-os.write(1, b'{{"question": "{first}", "state": "ran", "outputs": []}}\\n')
+os.write(1, b'{"question": "{first}", "state": "ran", "outputs": []}')
 """
 LOOP = "def {first}(*args, **kwargs):\n    while True:\n        pass"
 STUBBORN = """
@@ -388,12 +384,10 @@ while True:
         pass
 """
 HOSTILE = {
-    "loops": Hostile(LOOP, message="longer than"),
-    "loops-at-the-top": Hostile("{first} = 1", STUBBORN, "no function"),
+    "loops": Hostile(LOOP, STUBBORN, "longer than"),
     "crashes": Hostile(
         "import os\n\n\ndef {first}(*args, **kwargs):\n    os._exit(0)", message="ended"
     ),
-    "crashes-at-the-top": Hostile("import os\nos.kill(os.getpid(), 9)", "", "renamed"),
     "deletes-cells": Hostile("DELETE", "", "deleted"),
     "renames": Hostile("def my_{first}(*args, **kwargs):\n    return 0", "", "renamed"),
     "prints-megabytes": Hostile(
@@ -401,10 +395,8 @@ HOSTILE = {
         "for _ in range(30):\n    print('x' * 1_000_000)",
         "wrong",
     ),
-    "eats-memory": Hostile("def {first}(**case):\n    return bytearray(1 << 40)", "", ""),
     "steals": Hostile("def {first}(*args, **kwargs):\n    return found", STEAL, "wrong"),
     "patches": Hostile("def {first}(*args, **kwargs):\n    return True", PATCH, "wrong"),
-    "forges": Hostile("def {first}(*args, **kwargs):\n    return 0", FORGE, "wrong"),
 }
 
 
@@ -429,8 +421,7 @@ def hostile(name, kind):
     answers[first] = act.answer.replace("{first}", first)
     notebook = submission(name, answers, HAND)
     if act.before:
-        before = act.before.replace("{first}", first).replace("{name}", name)
-        source = before.replace("{{", "{").replace("}}", "}")
+        source = act.before.replace("{first}", first).replace("{name}", name)
         notebook.cells.insert(2, nbformat.v4.new_code_cell(source))
     if act.answer == "DELETE":
         notebook.cells = [
@@ -484,12 +475,12 @@ def round_trip(built):
         answers = {q.name: q.solution for q in WORKS[name].questions}
         work["reference", name] = submission(name, answers, HAND)
         work["untouched", name] = submission(name, {})
-    work |= {(kind, NAMES[0]): hostile(NAMES[0], kind) for kind in HOSTILE}
+    work |= {(kind, ONE): hostile(ONE, kind) for kind in HOSTILE}
     for (student, name), notebook in work.items():
         (folder / student).mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, folder / student / f"{name}.ipynb")
     (folder / "unreadable").mkdir()
-    (folder / "unreadable" / f"{NAMES[0]}.ipynb").write_text("{ no notebook")
+    (folder / "unreadable" / f"{ONE}.ipynb").write_text("{ no notebook")
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
         patch.setenv("SUBMISSIONS", str(folder))
         assert grade.main() == 0
@@ -521,39 +512,39 @@ def test_both_graders_give_the_reference_every_point_and_the_untouched_none(
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_submission_gains_nothing_and_spoils_nothing(kind, round_trip):
-    first, *others = WORKS[NAMES[0]].questions
-    row = round_trip.nbgrader[kind, NAMES[0], first.name]
-    points, message = round_trip.otter[kind, NAMES[0]][first.name]
+    first, *others = WORKS[ONE].questions
+    row = round_trip.nbgrader[kind, ONE, first.name]
+    points, message = round_trip.otter[kind, ONE][first.name]
     assert float(row["points"]) == points == 0
     for text in (row["message"], message):
         assert HOSTILE[kind].message in text and first.name in text
         assert len(text) < 5000
     for q in others:
-        row = round_trip.nbgrader[kind, NAMES[0], q.name]
+        row = round_trip.nbgrader[kind, ONE, q.name]
         assert float(row["points"]) == q.points, row["message"]
-        assert round_trip.otter[kind, NAMES[0]][q.name][0] == q.points
+        assert round_trip.otter[kind, ONE][q.name][0] == q.points
 
 
 def test_a_thief_finds_no_file_and_no_network(round_trip):
-    path = course.GRADES / "autograded" / "steals" / NAMES[0] / f"{NAMES[0]}.ipynb"
+    path = course.GRADES / "autograded" / "steals" / ONE / f"{ONE}.ipynb"
     printed = json.dumps(nbformat.read(path, as_version=4).cells)
     assert "instructor's files: []" in printed
     assert "network: none" in printed and "network: reached" not in printed
 
 
 def test_what_cannot_be_read_is_a_row_and_a_page(round_trip):
-    for q in [*(q.name for q in WORKS[NAMES[0]].questions), "written"]:
-        row = round_trip.nbgrader["unreadable", NAMES[0], q]
+    for q in [*(q.name for q in WORKS[ONE].questions), "written"]:
+        row = round_trip.nbgrader["unreadable", ONE, q]
         assert row["points"] == "0.0" and "could not be graded" in row["message"]
     for student in ("unreadable", "reference", *HOSTILE):
-        path = course.GRADES / "feedback" / student / NAMES[0] / f"{NAMES[0]}.html"
+        path = course.GRADES / "feedback" / student / ONE / f"{ONE}.html"
         text = path.read_text(encoding="utf-8")
-        assert "<p>could not" in text or WORKS[NAMES[0]].questions[0].name in text
+        assert "<p>could not" in text or WORKS[ONE].questions[0].name in text
         assert len(text) < 2_000_000
 
 
 def test_feedback_says_why_but_holds_no_model_answer(round_trip):
-    name = NAMES[0]
+    name = ONE
     path = course.GRADES / "feedback" / "renames" / name / f"{name}.html"
     text = path.read_text(encoding="utf-8")
     assert "was it renamed" in text and "Model answer" not in text
@@ -578,7 +569,7 @@ def test_a_second_run_executes_nothing_and_one_question_runs_alone(
         target = folder / student
         shutil.copytree(round_trip.folder / student, target, dirs_exist_ok=True)
         for path in target.glob("*.ipynb"):
-            if path.stem != NAMES[0]:
+            if path.stem != ONE:
                 path.unlink()
     monkeypatch.setenv("SUBMISSIONS", str(folder))
     assert grade.main() == 0
@@ -586,12 +577,12 @@ def test_a_second_run_executes_nothing_and_one_question_runs_alone(
     again = read_csv()
     assert again == {key: round_trip.nbgrader[key] for key in again}
 
-    asked = WORKS[NAMES[0]].questions[1].name
-    monkeypatch.setenv("QUESTION", f"{NAMES[0]}/{asked}")
+    asked = WORKS[ONE].questions[1].name
+    monkeypatch.setenv("QUESTION", f"{ONE}/{asked}")
     assert grade.main() == 0
     assert runs == [asked] * 3
     assert read_csv() == again
-    monkeypatch.setenv("QUESTION", f"{NAMES[0]}/none")
+    monkeypatch.setenv("QUESTION", f"{ONE}/none")
     assert grade.main() == 1
 
 
@@ -599,10 +590,10 @@ def test_a_run_that_is_interrupted_goes_on(round_trip, monkeypatch, capsys):
     runs = []
     folder = round_trip.folder.parent / "more"
     for k in range(3):
-        answers = {WORKS[NAMES[0]].questions[0].name: f"x = {k}"}
+        answers = {WORKS[ONE].questions[0].name: f"x = {k}"}
         (folder / f"s{k}").mkdir(parents=True)
-        path = folder / f"s{k}" / f"{NAMES[0]}.ipynb"
-        nbformat.write(submission(NAMES[0], answers), path)
+        path = folder / f"s{k}" / f"{ONE}.ipynb"
+        nbformat.write(submission(ONE, answers), path)
 
     def fake(notebook, spec, **options):
         runs.append(1)
@@ -631,7 +622,7 @@ def test_a_run_that_is_interrupted_goes_on(round_trip, monkeypatch, capsys):
 
 
 def test_a_hand_grade_reaches_the_csv_and_the_feedback(round_trip, monkeypatch):
-    name = NAMES[0]
+    name = ONE
     folder = round_trip.folder.parent / "one"
     shutil.copytree(round_trip.folder / "reference", folder / "reference")
     for path in (folder / "reference").glob("*.ipynb"):
@@ -676,7 +667,7 @@ def test_files_as_platforms_name_them_are_found(built, tmp_path):
 
 
 def test_doubled_forged_and_deleted_marks_are_put_right(built):
-    name = NAMES[0]
+    name = ONE
     path = course.BUILT / "student" / f"{name}.ipynb"
     release = nbformat.read(path, as_version=4)
     notebook = copy.deepcopy(release)
@@ -694,9 +685,9 @@ def test_doubled_forged_and_deleted_marks_are_put_right(built):
 def test_without_bubblewrap_it_refuses_unless_told(built, monkeypatch, capsys):
     folder = built / "unsafe" / "eve"
     folder.mkdir(parents=True)
-    q = WORKS[NAMES[0]].questions[0]
-    notebook = submission(NAMES[0], {q.name: f"{q.solution}\n# eve"})
-    nbformat.write(notebook, folder / f"{NAMES[0]}.ipynb")
+    q = WORKS[ONE].questions[0]
+    notebook = submission(ONE, {q.name: f"{q.solution}\n# eve"})
+    nbformat.write(notebook, folder / f"{ONE}.ipynb")
     monkeypatch.setenv("SUBMISSIONS", str(folder.parent))
     monkeypatch.setattr(grading, "has_bubblewrap", lambda: False)
     assert grade.main() == 1
@@ -706,7 +697,7 @@ def test_without_bubblewrap_it_refuses_unless_told(built, monkeypatch, capsys):
     monkeypatch.setenv("UNSAFE", "1")
     assert grade.main() == 0
     assert "with your rights" in capsys.readouterr().out
-    assert read_csv()["eve", NAMES[0], q.name]["points"] == str(float(q.points))
+    assert read_csv()["eve", ONE, q.name]["points"] == str(float(q.points))
 
 
 def test_the_sandbox_has_one_folder_little_memory_and_an_end():
