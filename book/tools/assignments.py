@@ -217,7 +217,8 @@ def literal(value: Any) -> str:
     """Write a value as Python source."""
     plain = encode(value)
     if isinstance(plain, dict) and "array" in plain:
-        return f"np.array({plain['array']})"
+        rows = str(plain["array"]).replace("], [", "],\n      [")
+        return f"np.array({rows})"
     if isinstance(plain, dict):
         inner = ", ".join(map(literal, value))
         return f"({inner},)" if isinstance(value, tuple) else f"[{inner}]"

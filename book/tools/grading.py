@@ -113,8 +113,9 @@ def judge(question: dict[str, Any], record: dict[str, Any], seconds: int) -> Ver
         text = CAUGHT.get(record["state"], CAUGHT["none"])
         why = "; ".join(map(str, record.get("why", [])))
         return Verdict(0.0, f"{name}: {text.format(seconds=seconds, why=why)}")
+    test = checker(question)
     try:
-        found = checker(question).judge(replay(question, record["outputs"]))
+        found = test.judge(replay(question, record["outputs"]))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return Verdict(0.0, f"{name}: the record of this answer is damaged: {error!r}")
     return Verdict(found.points, found.message)
