@@ -244,7 +244,7 @@ class Batch(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What :func:`train_a2c` may be told, with defaults that solve CartPole."""
+    """What :func:`train_a2c` may be told, with defaults for CartPole."""
 
     envs: int = 16
     steps: int = 16

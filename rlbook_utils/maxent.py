@@ -339,8 +339,9 @@ def soft_policy_gradient(
     reference : (S,) array of int or (S, A) array, optional
         None rewards entropy instead.
     bonus : bool
-        Leave the future penalties out of Q, as an entropy bonus on the loss does. It is
-        the gradient of no objective: another method, with other fixed points.
+        Leave the future penalties out of Q, as an entropy bonus on the loss does. In
+        general that is the gradient of no objective: another method, with other fixed
+        points.
 
     Returns
     -------

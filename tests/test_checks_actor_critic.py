@@ -20,8 +20,23 @@ def test_n_step_by_hand():
     np.testing.assert_allclose(found, [0, 0, 5.5, 3])
 
 
-def test_gae_by_hand():
-    # delta = 1 + 2 - 2 = 1, 2 + 2.5 - 4 = .5 (clock), -1 + 1.5 - 1 = -.5,
-    # 3 - 3 = 0 (end), 1 + 3 - 2 = 2; gamma lam = .25 and cuts behind steps 1 and 3.
-    found = check.gae.oracle(**check.gae.cases[0])
-    np.testing.assert_allclose(found, [1 + 0.25 * 0.5, 0.5, -0.5 + 0, 0, 2])
+def test_targets_by_hand():
+    # 1 + .5 * 6 = 4 where the record stops, 3 at the end, -1 + .5 * (1.5 + 1.5) = .5,
+    # 2 + .5 * 5 = 4.5 at the clock, 1 + .5 * (2 + 2.25) = 3.125.
+    found = check.targets.oracle(**check.targets.cases[0])
+    np.testing.assert_allclose(found, [3.125, 4.5, 0.5, 3, 4])
+
+
+def test_targets_tell_the_planted_bug(capsys):
+    def planted(rewards, next_values, terminated, truncated, gamma, lam):
+        y, later = np.zeros(len(rewards)), next_values[-1]
+        for t in reversed(range(len(rewards))):
+            ahead = 0.0 if terminated[t] else next_values[t]
+            if terminated[t] or truncated[t]:
+                later = 0.0
+            later = rewards[t] + gamma * ((1 - lam) * ahead + lam * later)
+            y[t] = later
+        return y
+
+    check.targets(planted)
+    assert "it has all the weight" in capsys.readouterr().out

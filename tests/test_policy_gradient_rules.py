@@ -125,6 +125,45 @@ def test_eq_pg_tabular(seed):
             assert found[s, a] == pytest.approx(d[s] * pi[s, a] * advantage, abs=1e-10)
 
 
+def weighed_by_time(world, theta, weight):
+    """Return sum_t gamma^t mu_t(s) pi(a given s) weight(t, s, a)."""
+    pi, total, marginal = pg.softmax(theta), np.zeros((S, A)), world.start
+    for t in range(T):
+        for s in range(S):
+            for a in range(A):
+                total[s, a] += GAMMA**t * marginal[s] * pi[s, a] * weight(t, s, a)
+        marginal = marginal @ world.transition_matrix(pi)
+    return total
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_eq_pg_clock(seed):
+    world, theta = case(seed)
+    V, Q = pg.values_by_time(world, pg.softmax(theta), T)
+    found = weighed_by_time(world, theta, lambda t, s, a: Q[t, s, a] - V[t, s])
+    expected = mean_of(world, theta, lambda t, s, a, r: future(r, 0))
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    np.testing.assert_allclose(pg.exact_gradient(world, theta, T), found, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_returns_summed_up_to_t_follow_the_present_reward_alone(seed):
+    world, theta = case(seed)
+    pi = pg.softmax(theta)
+
+    def up_to(t, s, a, r):
+        return sum(GAMMA**k * r[k] for k in range(t + 1))
+
+    def above_the_mean(t, s, a):
+        return world.r[s, a] - pi[s] @ world.r[s]
+
+    found = mean_of(world, theta, up_to)
+    expected = weighed_by_time(world, theta, above_the_mean)
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    right = pg.exact_gradient(world, theta, T)
+    assert abs(found - right).max() > 1e-3
+
+
 def test_eq_pg_reinforce():
     world, theta = case(0)
     seeded = [np.random.default_rng(7) for _ in range(2)]

@@ -104,48 +104,63 @@ n_step = Checker(
 """n-step advantages (T,) from the TD errors ``delta`` (T,) of one episode."""
 
 
-def _gae(**k: Any) -> Any:
-    return np.asarray(generalized_advantage_estimation(**k))
+def _targets(
+    rewards: Array,
+    next_values: Array,
+    terminated: Bools,
+    truncated: Bools,
+    gamma: float,
+    lam: float,
+) -> Array:
+    values = np.append(0.0, next_values[:-1])
+    gaps = generalized_advantage_estimation(
+        rewards, values, next_values, terminated, truncated, gamma, lam
+    )
+    return np.asarray(gaps + values)
 
 
-def _runs_through_the_clock(**k: Any) -> Any:
-    ahead = np.where(k["terminated"], 0.0, k["next_values"])
-    delta = k["rewards"] + k["gamma"] * ahead - k["values"]
-    found, later = np.empty_like(delta), 0.0
-    for t in reversed(range(len(delta))):
-        later = delta[t] + k["gamma"] * k["lam"] * (not k["terminated"][t]) * later
-        found[t] = later
-    return found
+def _less_than_all(**k: Any) -> Any:
+    clock = k["truncated"] & ~k["terminated"]
+    return _targets(
+        **{**k, "next_values": k["next_values"] * np.where(clock, 1 - k["lam"], 1.0)}
+    )
 
 
 def _ends_at_the_clock(**k: Any) -> Any:
-    return _gae(**{**k, "terminated": k["terminated"] | k["truncated"]})
+    return _targets(**{**k, "terminated": k["terminated"] | k["truncated"]})
 
 
-def _counted_twice(**k: Any) -> Any:
-    again = k["gamma"] * k["next_values"] * (k["truncated"] & ~k["terminated"])
-    return _gae(**{**k, "rewards": k["rewards"] + again})
+def _runs_through_the_clock(**k: Any) -> Any:
+    return _targets(**{**k, "truncated": np.zeros_like(k["truncated"])})
+
+
+def _ends_with_the_record(**k: Any) -> Any:
+    last = np.append(np.ones(len(k["rewards"]) - 1), 0.0)
+    return _targets(**{**k, "next_values": k["next_values"] * last})
 
 
 _RECORD = {
     "rewards": np.array([1.0, 2.0, -1.0, 3.0, 1.0]),
-    "values": np.array([2.0, 4.0, 1.0, 3.0, 2.0]),
     "next_values": np.array([4.0, 5.0, 3.0, 7.0, 6.0]),
     "terminated": np.array([False, False, False, True, False]),
     "truncated": np.array([False, True, False, False, False]),
 }
 
-gae = Checker(
-    "gae",
-    _gae,
+targets = Checker(
+    "targets",
+    _targets,
     [
         {**_RECORD, "gamma": 0.5, "lam": 0.5},
         {**_RECORD, "gamma": 0.9, "lam": 1.0},
     ],
     mistakes=[
-        Mistake(_runs_through_the_clock, "It runs through a truncation: cut it there."),
+        Mistake(
+            _less_than_all,
+            "At a truncation only the critic is left: it has all the weight.",
+        ),
         Mistake(_ends_at_the_clock, "A clock is no end: bootstrap there."),
-        Mistake(_counted_twice, "The bootstrap is counted twice at a truncation."),
+        Mistake(_runs_through_the_clock, "It runs through a truncation: cut it there."),
+        Mistake(_ends_with_the_record, "The record stops, the episode goes on."),
     ],
 )
-"""GAE (T,) of one record of several episodes, as `core.returns` defines it."""
+"""Lambda-returns (T,) of one record of several episodes: GAE plus the values."""

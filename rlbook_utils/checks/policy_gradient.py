@@ -3,13 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlbook_utils.core.returns import discounted_returns
 from rlbook_utils.page.check import Checker, Mistake
 from rlbook_utils.policy_gradient import softmax
 from rlbook_utils.worlds.mdp import Array, Ints
+
+Bools = NDArray[np.bool_]
+
+
+Read = Callable[[Bools, Bools], tuple[Bools, Bools]]
+
+
+def _record(read: Read) -> Callable[..., Array]:
+    """Return a function for G_t that takes the flags for what `read` makes of them."""
+
+    def to_go(terminated: Bools, truncated: Bools, **rest: Any) -> Array:
+        over, clock = read(terminated, truncated)
+        return np.asarray(discounted_returns(terminated=over, truncated=clock, **rest))
+
+    return to_go
+
+
+def _runs_on(rewards: Array, gamma: float, **_: Any) -> Array:
+    return np.asarray(discounted_returns(rewards, gamma))
+
+
+_clock_is_an_end = _record(lambda over, clock: (over | clock, clock))
+_end_is_a_clock = _record(lambda over, clock: (over & False, over | clock))
+_clock_wins = _record(lambda over, clock: (over & ~clock, clock))
+_each_step = _record(lambda over, clock: (over, clock | True))
+
+reward_to_go = Checker(
+    "reward_to_go",
+    _record(lambda over, clock: (over, clock)),
+    [
+        {
+            "rewards": np.array([[1.0, 2.0, 4.0]]),
+            "next_values": np.array([[9.0, 9.0, 8.0]]),
+            "terminated": np.array([[0, 0, 0]], np.bool_),
+            "truncated": np.array([[0, 0, 1]], np.bool_),
+            "gamma": 0.5,
+        },
+        {
+            "rewards": np.array([[1.0, -2.0, 0.5, 3.0], [0.0, -1.0, 3.0, 2.0]]),
+            "next_values": np.array([[4.0, 5.0, 6.0, 7.0], [2.0, 3.0, 4.0, 5.0]]),
+            "terminated": np.array([[0, 1, 0, 0], [0, 0, 0, 1]], np.bool_),
+            "truncated": np.array([[0, 0, 0, 1], [0, 1, 0, 1]], np.bool_),
+            "gamma": 0.9,
+        },
+    ],
+    mistakes=[
+        Mistake(_runs_on, "An episode ends inside the row: cut the sum there."),
+        Mistake(_clock_is_an_end, "A clock is no end: V stands for what it cut off."),
+        Mistake(_end_is_a_clock, "Where the world ended there is nothing to come."),
+        Mistake(_clock_wins, "When both are set, the world ended: no V."),
+        Mistake(_each_step, "That is the TD target: use V at a clock only."),
+    ],
+)
+"""G_t (N, T) of records with several episodes a row, each argument (N, T)."""
+
+
+def _normal_score(action: float, mean: float, log_std: float) -> Array:
+    std = np.exp(log_std)
+    z = (action - mean) / std
+    return np.array([z / std, z**2 - 1])
+
+
+def _by_std(action: float, mean: float, log_std: float) -> Array:
+    return np.asarray(_normal_score(action, mean, log_std) * np.exp([0, -log_std]))
+
+
+def _without_normalizer(action: float, mean: float, log_std: float) -> Array:
+    return np.asarray(_normal_score(action, mean, log_std) + np.array([0, 1]))
+
+
+def _of_the_density(action: float, mean: float, log_std: float) -> Array:
+    z = (action - mean) / np.exp(log_std)
+    height = np.exp(-z * z / 2 - log_std) / np.sqrt(2 * np.pi)
+    return np.asarray(_normal_score(action, mean, log_std) * height)
+
+
+score = Checker(
+    "score",
+    _normal_score,
+    [
+        {"action": 1.0, "mean": 0.0, "log_std": float(np.log(2.0))},
+        {"action": -1.5, "mean": 0.5, "log_std": -0.7},
+    ],
+    mistakes=[
+        Mistake(_by_std, "The second parameter is log std: multiply by std."),
+        Mistake(_without_normalizer, "The normalizer depends on log std: subtract 1."),
+        Mistake(_of_the_density, "That is the gradient of pi, not of log pi."),
+    ],
+)
+"""Gradient (2,) of the log-density of a normal policy by mean and log std."""
 
 
 def _to_go(rewards: Array, gamma: float) -> Array:
@@ -28,53 +120,6 @@ def _total(rewards: Array, gamma: float) -> Array:
     return np.full(len(rewards), _to_go(rewards, gamma)[0])
 
 
-reward_to_go = Checker(
-    "reward_to_go",
-    _to_go,
-    [
-        {"rewards": np.array([1.0, 2.0, 4.0]), "gamma": 0.5},
-        {"rewards": np.array([0.0, -1.0, 3.0, 2.0]), "gamma": 0.9},
-    ],
-    mistakes=[
-        Mistake(_up_to, "You summed from the start up to t: sum from t to the end."),
-        Mistake(_from_zero, "The first reward of G_t has factor 1, not gamma^t."),
-        Mistake(_total, "That is G_0 for every t: leave out what came before t."),
-    ],
-)
-"""G_t for each step of one episode, from ``rewards`` (T,) and ``gamma``."""
-
-
-def _score(logits: Array, action: int) -> Array:
-    return np.asarray(np.eye(len(logits))[action] - softmax(logits))
-
-
-def _probability_gradient(logits: Array, action: int) -> Array:
-    return np.asarray(softmax(logits)[action] * _score(logits, action))
-
-
-def _one_hot(logits: Array, action: int) -> Array:
-    return np.asarray(np.eye(len(logits))[action])
-
-
-def _turned(logits: Array, action: int) -> Array:
-    return -_score(logits, action)
-
-
-score = Checker(
-    "score",
-    _score,
-    [
-        {"logits": np.array([0.0, 1.0, -1.0]), "action": 1},
-        {"logits": np.array([2.0, 0.5]), "action": 0},
-    ],
-    mistakes=[
-        Mistake(_probability_gradient, "That is the gradient of pi, not of log pi."),
-        Mistake(_one_hot, "The normalizer depends on the logits too: subtract pi."),
-        Mistake(_turned, "The sign is turned round: the action taken gets the plus."),
-    ],
-)
-"""Gradient (A,) of log softmax(``logits``) at ``action``."""
-
 Weigh = Callable[[Array, float], Array]
 
 
@@ -85,7 +130,8 @@ def _estimator(weigh: Weigh) -> Callable[..., Array]:
         gradient = np.zeros(logits.shape)
         weights = weigh(rewards, gamma)
         for state, action, weight in zip(states, actions, weights, strict=True):
-            gradient[state] += weight * _score(logits[state], action)
+            score = np.eye(logits.shape[1])[action] - softmax(logits[state])
+            gradient[state] += weight * score
         return gradient
 
     return estimate
