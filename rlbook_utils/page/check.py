@@ -148,7 +148,8 @@ class Checker:
         self, one: Callable[..., Any], two: Callable[..., Any], case: Mapping[str, Any]
     ) -> bool:
         try:
-            return same(one(**_copy(case)), two(**_copy(case)), self.rtol, self.atol)
+            values = one(**_copy(case)), two(**_copy(case))
+            return same(*values, self.rtol, self.atol, equal_nan=True)
         except Exception:
             return False
 
@@ -243,15 +244,19 @@ _OVERHEAD = {"RESUME", "NOP", "CACHE"}
 _CONSTANT = {"LOAD_CONST", "RETURN_CONST"}
 
 
-def same(a: Any, b: Any, rtol: float, atol: float) -> bool:
+def same(
+    a: Any, b: Any, rtol: float, atol: float, *, equal_nan: bool = False
+) -> bool:
     """Compare numbers, arrays, tensors, strings, and sequences of them.
 
     Parameters
     ----------
     a, b : object
-        Shapes must agree; NaN equals nothing.
+        Shapes must agree.
     rtol, atol : float
         ``abs(a - b) <= atol + rtol * abs(b)``.
+    equal_nan : bool
+        Whether NaN equals NaN; otherwise it equals nothing.
 
     Returns
     -------
@@ -270,7 +275,10 @@ def same(a: Any, b: Any, rtol: float, atol: float) -> bool:
         return (
             isinstance(a, tuple | list)
             and len(a) == len(b)
-            and all(same(x, y, rtol, atol) for x, y in zip(a, b, strict=True))
+            and all(
+                same(x, y, rtol, atol, equal_nan=equal_nan)
+                for x, y in zip(a, b, strict=True)
+            )
         )
     try:
         x, y = np.asarray(_numpy(a), float), np.asarray(_numpy(b), float)
@@ -280,7 +288,8 @@ def same(a: Any, b: Any, rtol: float, atol: float) -> bool:
         return False
     with np.errstate(invalid="ignore"):
         close = np.abs(x - y) <= atol + rtol * np.abs(y)
-    return bool(np.all((close & np.isfinite(y)) | (x == y)))
+    equal = (x == y) | (np.isnan(x) & np.isnan(y) & equal_nan)
+    return bool(np.all((close & np.isfinite(y)) | equal))
 
 
 def show(value: Any) -> str:
