@@ -164,7 +164,7 @@ def test_answers_of_every_odd_kind_are_wrong_and_raise_nothing(name, question):
         for value in case.values():
             with contextlib.suppress(TypeError, ValueError):
                 value += 1
-        return None
+        return
 
     def raises(**case):
         raise SystemError("no")
@@ -249,7 +249,9 @@ def contents(folder):
 
 def telling(work):
     """Return lines that only somebody who knows the solution can have."""
-    shown = "\n".join(c.source for c in work.cells if not assignments.TAGS & set(c.tags))
+    shown = "\n".join(
+        c.source for c in work.cells if not assignments.TAGS & set(c.tags)
+    )
     lines = [
         line.strip()
         for cell in work.cells
@@ -312,12 +314,14 @@ def test_the_student_notebook_opens_like_a_chapter(name, built):
     student = nbformat.read(course.BUILT / "student" / f"{name}.ipynb", as_version=4)
     chapter = nbformat.read(ROOT / "chapters" / f"{name}.ipynb", as_version=4)
     first = [
-        [cell.source for cell in notebook.cells if cell.cell_type == "code"][0]
+        next(cell.source for cell in notebook.cells if cell.cell_type == "code")
         for notebook in (student, chapter)
     ]
-    assert first[0].split("page.setup")[0] == first[1].split("page.setup")[0].replace(
-        "device = ", ""
-    ) or first[0].split("\n")[:-1] == first[1].split("\n")[:-1]
+    assert (
+        first[0].split("page.setup")[0]
+        == first[1].split("page.setup")[0].replace("device = ", "")
+        or first[0].split("\n")[:-1] == first[1].split("\n")[:-1]
+    )
     for cell in student.cells:
         assert not cell.get("outputs")
         wide = [line for line in cell.source.split("\n") if len(line) > 110]
@@ -395,8 +399,12 @@ HOSTILE = {
         "for _ in range(30):\n    print('x' * 1_000_000)",
         "wrong",
     ),
-    "steals": Hostile("def {first}(*args, **kwargs):\n    return found", STEAL, "wrong"),
-    "patches": Hostile("def {first}(*args, **kwargs):\n    return True", PATCH, "wrong"),
+    "steals": Hostile(
+        "def {first}(*args, **kwargs):\n    return found", STEAL, "wrong"
+    ),
+    "patches": Hostile(
+        "def {first}(*args, **kwargs):\n    return True", PATCH, "wrong"
+    ),
 }
 
 
@@ -427,7 +435,9 @@ def hostile(name, kind):
         notebook.cells = [
             cell
             for cell in notebook.cells
-            if not cell.metadata.get("nbgrader", {}).get("grade_id", "").startswith(first)
+            if not cell.metadata.get("nbgrader", {})
+            .get("grade_id", "")
+            .startswith(first)
         ]
     return notebook
 
@@ -445,7 +455,11 @@ def otter_marks(name, notebook, folder):
     script.write_text(text)
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=folder, env=env, capture_output=True, text=True
+        [sys.executable, str(script)],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     path = folder / "results" / "results.json"
     assert path.exists(), done.stdout[-2000:] + done.stderr[-2000:]
@@ -672,12 +686,16 @@ def test_doubled_forged_and_deleted_marks_are_put_right(built):
     path = course.BUILT / "student" / f"{name}.ipynb"
     release = nbformat.read(path, as_version=4)
     notebook = copy.deepcopy(release)
-    test = next(c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade"))
+    test = next(
+        c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade")
+    )
     test.source, test.metadata.nbgrader["points"] = "pass", 1000
     notebook.cells += [copy.deepcopy(test), nbformat.v4.new_code_cell("1")]
     notebook.cells[-1].metadata["nbgrader"] = {"grade_id": 7, "grade": True}
     seated = grade.seat(notebook, release)
-    points = [c.metadata.nbgrader.get("points", 0) for c in seated.cells if grade.marked(c)]
+    points = [
+        c.metadata.nbgrader.get("points", 0) for c in seated.cells if grade.marked(c)
+    ]
     assert sum(points) == 10
     again = grade.seat(nbformat.v4.new_notebook(), release)
     assert sum(c.metadata.nbgrader.get("points", 0) for c in again.cells) == 10

@@ -203,7 +203,7 @@ def inputs(q: Question) -> list[dict[str, Any]]:
 def examples(q: Question) -> str:
     """Write a question's visible test: examples with their values."""
     space = grading.question_namespace(q.hidden)
-    lines = ["from rlbook_utils.page.check import examples", ""]
+    lines = ["from rlbook_utils.page.examples import examples", ""]
     lines += [f'examples("{q.name}", {q.name}, [']
     for case in inputs(q):
         given = [f'"{key}": {literal(value)}' for key, value in case.items()]
@@ -233,10 +233,10 @@ def check_secret(secret: str) -> None:
     if len(secret) < SHORTEST_SECRET:
         what = "is not set" if not secret else f"has {len(secret)} characters"
         raise ValueError(
-            f"COURSE_SECRET {what}: the student notebooks are built, the graded version "
-            "is not, because its hidden tests are drawn from the secret. Choose one of "
-            f"at least {SHORTEST_SECRET} characters, keep it out of the repository, and "
-            "run `export COURSE_SECRET=$(python3 -c 'import secrets; "
+            f"COURSE_SECRET {what}: the student notebooks are built, the graded "
+            "version is not, because its hidden tests are drawn from the secret. "
+            f"Choose one of at least {SHORTEST_SECRET} characters, keep it out of the "
+            "repository, and run `export COURSE_SECRET=$(python3 -c 'import secrets; "
             "print(secrets.token_hex(16))')` or set it in your shell's start-up file."
         )
 
@@ -344,7 +344,10 @@ def main() -> int:
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"autograders are in {course.BUILT / 'otter'}; `make grade` grades with nbgrader")
+    print(
+        f"autograders are in {course.BUILT / 'otter'}; "
+        "`make grade SUBMISSIONS=dir` grades with nbgrader"
+    )
     return 0
 
 

@@ -70,7 +70,7 @@ def call(function: Any, case: dict[str, Any]) -> dict[str, Any]:
     """Call a function once; note its value or error, and inputs that it changed."""
     given = {key: decode(value) for key, value in case.items()}
     try:
-        with open(os.devnull, "w") as away, contextlib.redirect_stdout(away):
+        with Path(os.devnull).open("w") as away, contextlib.redirect_stdout(away):
             value = function(**given)
     except Exception as error:
         return {"error": [type(error).__name__, str(error)[:500]]}
@@ -116,9 +116,7 @@ class Run:
         from nbformat.v4 import new_code_cell, new_notebook
 
         sources = self.task["cells"]
-        asked = {
-            len(sources) + k: name for k, name in enumerate(list(self.waiting))
-        }
+        asked = {len(sources) + k: name for k, name in enumerate(list(self.waiting))}
         calls = [
             f"import collect\ncollect.record({name!r}, globals().get({name!r}))"
             for name in asked.values()
@@ -151,7 +149,9 @@ class Run:
         self.waiting.remove(question)
         found = [out.data[MIME] for out in cell.outputs if MIME in out.get("data", {})]
         errors = [out.evalue for out in cell.outputs if out.output_type == "error"]
-        self.say(question=question, **(found or [{"state": "broken", "why": errors}])[0])
+        self.say(
+            question=question, **(found or [{"state": "broken", "why": errors}])[0]
+        )
 
     def client(self, notebook: Any) -> Any:
         """Return a client that drops what a cell prints beyond a limit."""

@@ -80,8 +80,7 @@ def specification(assignment: str) -> dict[str, Any]:
     path = BUILT / "graded" / f"{assignment}.json"
     if not path.exists():
         raise ValueError(
-            f"{path} is missing: set COURSE_SECRET and run "
-            "`make assignments` first"
+            f"{path} is missing: set COURSE_SECRET and run `make assignments` first"
         )
     spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return spec
@@ -118,9 +117,7 @@ def judged(
         half = path.with_suffix(f".{os.getpid()}")
         half.write_text(json.dumps(old), encoding="utf-8")
         half.replace(path)
-    for cell, outputs in zip(
-        grading.code_cells(notebook), old["outputs"], strict=True
-    ):
+    for cell, outputs in zip(grading.code_cells(notebook), old["outputs"], strict=True):
         cell.outputs = nbformat.from_dict(outputs)
     return {name: grading.Verdict(*found) for name, found in old["verdicts"].items()}
 
@@ -128,9 +125,7 @@ def judged(
 class Judge(NbGraderPreprocessor):
     """Takes the place of nbgrader's own execution: sandbox, then exact judge."""
 
-    def preprocess(
-        self, nb: NotebookNode, resources: Any
-    ) -> tuple[NotebookNode, Any]:
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Put the verdicts into the test cells and the rubric beside the answer."""
         spec = specification(resources["nbgrader"]["assignment"])
         verdicts = judged(nb, spec)

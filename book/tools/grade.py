@@ -204,7 +204,14 @@ def rows(submission: Submission, api: Any) -> list[Row]:
             for q in spec["questions"]
         }
     found = [
-        Row(student, name, q["name"], scores[q["name"]], q["points"], verdicts[q["name"]][1])
+        Row(
+            student,
+            name,
+            q["name"],
+            scores[q["name"]],
+            q["points"],
+            verdicts[q["name"]][1],
+        )
         for q in spec["questions"]
     ]
     note = "graded by hand" if by_hand != "" else "waits for a grade by hand"
@@ -298,7 +305,10 @@ def main() -> int:
         print("interrupted: run it again and it goes on", file=sys.stderr)
         return 130
     waiting = sum(row.points == "" for row in lines)
-    print(f"{len(found)} submissions: {course.GRADES / 'grades.csv'}; {waiting} wait for a grade by hand")
+    print(
+        f"{len(found)} submissions: {course.GRADES / 'grades.csv'}; "
+        f"{waiting} wait for a grade by hand"
+    )
     return 0
 
 

@@ -10,6 +10,7 @@ Reads a specification that `assignments.py` wrote; writes a temporary folder.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import hashlib
 import importlib.util
@@ -28,7 +29,8 @@ import nbformat
 import numpy as np
 from nbformat import NotebookNode
 
-from rlbook_utils.page.check import Checker, Mistake, table
+from rlbook_utils.page.check import Checker, Mistake, same
+from rlbook_utils.page.examples import table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -74,10 +76,24 @@ def question_namespace(code: str) -> dict[str, Any]:
     return namespace
 
 
-def checker(question: dict[str, Any]) -> Checker:
+class Test(Checker):
+    """A checker that also names mistakes by the places where they overflow."""
+
+    def _agrees(self, one: Any, two: Any, case: Any) -> bool:
+        try:
+            values = [np.asarray(f(**copy.deepcopy(case)), float) for f in (one, two)]
+        except (TypeError, ValueError):
+            return super()._agrees(one, two, case)
+        except Exception:
+            return False
+        finite = [np.nan_to_num(value, nan=1e99) for value in values]
+        return same(*finite, self.rtol, self.atol)
+
+
+def checker(question: dict[str, Any]) -> Test:
     """Return a question's test: its oracle on the instances of this course."""
     space = question_namespace(question["code"])
-    return Checker(
+    return Test(
         question["name"],
         space["oracle"],
         [{k: decode(v) for k, v in case.items()} for case in question["cases"]],
@@ -136,7 +152,9 @@ def has_bubblewrap() -> bool:
     """Tell whether bubblewrap is here and may make its namespaces."""
     path = shutil.which("bwrap")
     probe = [str(path), "--unshare-all", "--ro-bind", "/", "/", "true"]
-    return path is not None and not subprocess.run(probe, capture_output=True).returncode
+    return (
+        path is not None and not subprocess.run(probe, capture_output=True).returncode
+    )
 
 
 def check_sandbox(unsafe: bool) -> None:
@@ -163,9 +181,10 @@ def bubblewrap(folder: Path) -> list[str]:
 
 def run(task: dict[str, Any], mode: str) -> list[dict[str, Any]]:
     """Run a task; return its records. `mode` is bwrap, nobody or unsafe."""
-    with tempfile.TemporaryDirectory(prefix="rlbook-") as name, tempfile.TemporaryFile(
-        "w+"
-    ) as out:
+    with (
+        tempfile.TemporaryDirectory(prefix="rlbook-") as name,
+        tempfile.TemporaryFile("w+") as out,
+    ):
         folder = Path(name)
         shutil.copy(Path(__file__).with_name("collect.py"), folder)
         shutil.copytree(helper(), folder / "rlbook_utils")
@@ -235,7 +254,8 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [
         cell
         for cell in notebook.cells
-        if cell.cell_type == "code" and not cell.metadata.get("nbgrader", {}).get("grade")
+        if cell.cell_type == "code"
+        and not cell.metadata.get("nbgrader", {}).get("grade")
     ]
 
 
@@ -289,7 +309,9 @@ def set_outputs(cell: NotebookNode, record: dict[str, Any], seconds: int) -> Non
             return
         cell.outputs = outputs
     else:
-        text = CAUGHT.get(record["state"], CAUGHT["none"]).format(seconds=seconds, why="")
+        text = CAUGHT.get(record["state"], CAUGHT["none"]).format(
+            seconds=seconds, why=""
+        )
         cell.outputs = [failure("Stopped", f"this cell was left out: {text}")]
 
 
@@ -300,7 +322,9 @@ def failure(name: str, message: str) -> NotebookNode:
     )
 
 
-def draw(secret: str, assignment: str, question: str, code: str) -> list[dict[str, Any]]:
+def draw(
+    secret: str, assignment: str, question: str, code: str
+) -> list[dict[str, Any]]:
     """Draw a question's instances from the course's secret."""
     word = hashlib.sha256(f"{secret}/{assignment}/{question}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(word, "big"))

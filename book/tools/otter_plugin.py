@@ -12,10 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import grading
 import nbformat
 from otter.plugins import AbstractOtterPlugin
-
-import grading
 
 HERE = Path(__file__).parent
 

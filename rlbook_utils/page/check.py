@@ -148,67 +148,9 @@ class Checker:
         self, one: Callable[..., Any], two: Callable[..., Any], case: Mapping[str, Any]
     ) -> bool:
         try:
-            values = one(**_copy(case)), two(**_copy(case))
-            return same(*values, self.rtol, self.atol, equal_nan=True)
+            return same(one(**_copy(case)), two(**_copy(case)), self.rtol, self.atol)
         except Exception:
             return False
-
-
-def table(pairs: Sequence[tuple[Mapping[str, Any], Any]]) -> Callable[..., Any]:
-    """Return a function that knows its value on the given inputs alone.
-
-    Parameters
-    ----------
-    pairs : sequence of (mapping, object)
-        Keyword arguments, and the value there.
-
-    Returns
-    -------
-    callable
-        Raises LookupError on other inputs.
-
-    Examples
-    --------
-    >>> table([({"x": 1.0}, 2.0), ({"x": 3.0}, 6.0)])(x=3.0)
-    6.0
-    """
-
-    def known(**case: Any) -> Any:
-        for inputs, value in pairs:
-            if all(same(case[key], inputs[key], 0.0, 0.0) for key in inputs):
-                return value
-        raise LookupError(f"no value is known for {', '.join(map(show, case.values()))}")
-
-    return known
-
-
-def examples(
-    name: str,
-    answer: Any,
-    pairs: Sequence[tuple[Mapping[str, Any], Any]],
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
-) -> None:
-    """Print whether an answer gives the values of worked examples.
-
-    Parameters
-    ----------
-    name : str
-        What was asked for.
-    answer : callable
-        What a reader wrote.
-    pairs : sequence of (mapping, object)
-        Keyword arguments, and the right value.
-    rtol, atol : float
-        Tolerances of the comparison.
-
-    Examples
-    --------
-    >>> examples("double", lambda x: 2 * x, [({"x": 1.0}, 2.0)])
-    double: right on 1 case.
-    """
-    cases = [inputs for inputs, _ in pairs]
-    Checker(name, table(pairs), cases, rtol=rtol, atol=atol)(answer)
 
 
 def is_stub(function: Callable[..., Any]) -> bool:
@@ -244,19 +186,15 @@ _OVERHEAD = {"RESUME", "NOP", "CACHE"}
 _CONSTANT = {"LOAD_CONST", "RETURN_CONST"}
 
 
-def same(
-    a: Any, b: Any, rtol: float, atol: float, *, equal_nan: bool = False
-) -> bool:
+def same(a: Any, b: Any, rtol: float, atol: float) -> bool:
     """Compare numbers, arrays, tensors, strings, and sequences of them.
 
     Parameters
     ----------
     a, b : object
-        Shapes must agree.
+        Shapes must agree; NaN equals nothing.
     rtol, atol : float
         ``abs(a - b) <= atol + rtol * abs(b)``.
-    equal_nan : bool
-        Whether NaN equals NaN; otherwise it equals nothing.
 
     Returns
     -------
@@ -275,10 +213,7 @@ def same(
         return (
             isinstance(a, tuple | list)
             and len(a) == len(b)
-            and all(
-                same(x, y, rtol, atol, equal_nan=equal_nan)
-                for x, y in zip(a, b, strict=True)
-            )
+            and all(same(x, y, rtol, atol) for x, y in zip(a, b, strict=True))
         )
     try:
         x, y = np.asarray(_numpy(a), float), np.asarray(_numpy(b), float)
@@ -288,8 +223,7 @@ def same(
         return False
     with np.errstate(invalid="ignore"):
         close = np.abs(x - y) <= atol + rtol * np.abs(y)
-    equal = (x == y) | (np.isnan(x) & np.isnan(y) & equal_nan)
-    return bool(np.all((close & np.isfinite(y)) | equal))
+    return bool(np.all((close & np.isfinite(y)) | (x == y)))
 
 
 def show(value: Any) -> str:
