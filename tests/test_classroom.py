@@ -24,6 +24,8 @@ import nbformat
 import pytest
 import render
 import yaml
+from nbconvert.exporters import HTMLExporter
+from traitlets.config import Config
 
 import rlbook_utils
 
@@ -539,6 +541,15 @@ def test_a_hostile_submission_gains_nothing_and_spoils_nothing(kind, round_trip)
         row = round_trip.nbgrader[kind, ONE, q.name]
         assert float(row["points"]) == q.points, row["message"]
         assert round_trip.otter[kind, ONE][q.name][0] == q.points
+
+
+def test_formgrader_shows_the_rubric_that_feedback_hides(round_trip):
+    path = course.GRADES / "autograded" / "reference" / ONE / f"{ONE}.ipynb"
+    config = Config()
+    course.configure(config)
+    # The exporter that formgrader makes each page of a submission with.
+    page, _ = HTMLExporter(config=config).from_filename(str(path))
+    assert "Model answer" in page and "For the grader" in page
 
 
 def test_a_thief_finds_no_file_and_no_network(round_trip):

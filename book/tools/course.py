@@ -42,7 +42,7 @@ GRADES = ROOT / "grades"
 
 def configure(c: Any) -> None:
     """Set nbgrader up: our folders, our judge, no solution in what students get."""
-    GRADES.mkdir(exist_ok=True)
+    (GRADES / "exchange").mkdir(parents=True, exist_ok=True)
     # nbgrader calls `alembic`, which stands beside this environment's Python.
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     os.environ["PATH"] = os.pathsep.join(places)
@@ -51,6 +51,7 @@ def configure(c: Any) -> None:
     c.CourseDirectory.db_url = f"sqlite:///{GRADES / 'gradebook.db'}"
     for step in ("submitted", "autograded", "feedback"):
         setattr(c.CourseDirectory, f"{step}_directory", str(GRADES / step))
+    c.Exchange.root = str(GRADES / "exchange")
     c.ClearSolutions.code_stub = {"python": ""}
     c.Autograde.autograde_preprocessors = [
         Judge,
@@ -58,12 +59,12 @@ def configure(c: Any) -> None:
         SaveAutoGrades,
         CheckCellMetadata,
     ]
-    c.TagRemovePreprocessor.remove_cell_tags = {"rubric"}
-    c.TagRemovePreprocessor.enabled = True
+    c.HideRubric.remove_cell_tags = {"rubric"}
+    c.HideRubric.enabled = True
     c.GenerateFeedback.preprocessors = [
         "nbgrader.preprocessors.GetGrades",
         "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
-        TagRemovePreprocessor,
+        HideRubric,
     ]
 
 
@@ -120,6 +121,10 @@ def judged(
     for cell, outputs in zip(grading.code_cells(notebook), old["outputs"], strict=True):
         cell.outputs = nbformat.from_dict(outputs)
     return {name: grading.Verdict(*found) for name, found in old["verdicts"].items()}
+
+
+class HideRubric(TagRemovePreprocessor):
+    """Removes in feedback what formgrader shows: a class, and settings, of its own."""
 
 
 class Judge(NbGraderPreprocessor):
