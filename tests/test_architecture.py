@@ -18,7 +18,13 @@ MAY = {
     "algorithm": {"worlds", "nets", "core"},
     "checks": {"checks", "algorithm", "worlds", "nets", "core", "page"},
 }
-LATER = {"grpo": {"ppo"}, "actor_critic": {"policy_gradient"}, "ppo": {"actor_critic"}}
+LATER = {
+    "actor_critic": {"policy_gradient"},
+    "ppo": {"actor_critic"},
+    "rlhf": {"lm_policy"},
+    "dpo": {"lm_policy"},
+    "grpo": {"lm_policy", "ppo"},
+}
 NUMPY_ONLY = {"mdp", "bellman", "td", "maxent"}
 SILENT_AT_IMPORT = {"core", "page"}
 
@@ -114,7 +120,8 @@ def test_the_helper_stays_small():
     page = [path for path in FILES if floor(path) == "page"]
     checks = [path for path in FILES if floor(path) == "checks"]
     methods = [path for path in FILES if floor(path) not in {"page", "checks"}]
-    assert sum(map(lines_of, methods)) < 4000
+    assert sum(map(lines_of, methods)) < 5000
+    assert max(map(lines_of, methods)) < 500
     assert sum(map(lines_of, page)) < 1000
     assert max(map(lines_of, checks)) < 130
 
