@@ -198,7 +198,7 @@ def rows(submission: Submission, api: Any) -> list[Row]:
     spec = course.specification(name)
     verdicts = course.judged(read(submission), spec)
     with api.gradebook as book:
-        by_hand = hand_grade(book, submission)
+        by_hand, note = hand_grade(book, submission)
         scores = {
             q["name"]: book.find_grade(f"{q['name']}-test", name, name, student).score
             for q in spec["questions"]
@@ -214,21 +214,22 @@ def rows(submission: Submission, api: Any) -> list[Row]:
         )
         for q in spec["questions"]
     ]
-    note = "graded by hand" if by_hand != "" else "waits for a grade by hand"
     possible = spec["written"]["points"]
     return [*found, Row(student, name, "written", by_hand, possible, note)]
 
 
-def hand_grade(book: Gradebook, submission: Submission) -> float | str:
-    """Return the written answer's points, or an empty string if it has none yet."""
+def hand_grade(book: Gradebook, submission: Submission) -> tuple[float | str, str]:
+    """Return the written answer's points, if it has any yet, and a note."""
     name = submission.assignment
     try:
         grade = book.find_grade("written", name, name, submission.student)
     except MissingEntry:
-        return ""
-    if grade.manual_score is None and grade.auto_score is None:
-        return ""
-    return float(grade.score)
+        return "", "waits for a grade by hand"
+    if grade.manual_score is not None:
+        return float(grade.score), "graded by hand"
+    if grade.auto_score is not None:
+        return float(grade.auto_score), "not answered"
+    return "", "waits for a grade by hand"
 
 
 def failed(submission: Submission, error: BaseException) -> list[Row]:
