@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
-export ONLY FORCE FULL DEVICE THEME PYTHONDONTWRITEBYTECODE := 1
+export ONLY FORCE FULL DEVICE THEME SUBMISSIONS QUESTION UNSAFE PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval peers colab site site-stage
+.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval peers colab classroom assignments grade site site-stage
 
 help:  ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-10s%s\n", n, $$0}'
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-12s%s\n", n, $$0}'
 
 .venv/.ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"Python {v[0]}.{v[1]} is not supported: set PYTHON to 3.11, 3.12 or 3.13")'
@@ -37,7 +37,13 @@ repo: .venv/.ready  ## set the repository's address everywhere: URL=... [SITE_UR
 bench: .venv-bench/.ready  ## time the book beside other code, into _build/bench.json; ONLY=name
 	@.venv-bench/bin/python book/tools/bench.py
 
-clean:  ## remove what was built, but not .venv
+assignments: .venv-classroom/.ready  ## build student notebooks and autograders; needs COURSE_SECRET
+	@.venv-classroom/bin/python book/tools/assignments.py
+
+grade: .venv-classroom/.ready  ## grade a folder into grades/; SUBMISSIONS=dir [QUESTION=name/function]
+	@.venv-classroom/bin/python book/tools/grade.py
+
+clean:  ## remove what was built, but not .venv and grades
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # A stage runs a command into a log and prints one line: its last one, or all if red.
@@ -50,8 +56,8 @@ else cat _build/logs/$(1).log; \
 endef
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test: book  ## all stages: lint, unit, contract, nbval, peers, colab, site
-	@$(MAKE) --no-print-directory lint unit contract nbval peers colab site
+test: book  ## all stages: lint, unit, contract, nbval, peers, colab, classroom, site
+	@$(MAKE) --no-print-directory lint unit contract nbval peers colab classroom site
 
 check: .venv/.ready  ## the quick loop: lint, unit, contract
 	@$(MAKE) --no-print-directory lint unit contract
@@ -64,7 +70,7 @@ lint: .venv/.ready
 	@touch $@
 
 unit: .venv/.worlds
-	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py classroom.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
 
 contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
@@ -79,6 +85,9 @@ colab: .venv/.ready
 	@test -d .venv-colab || echo "installing Colab's packages into .venv-colab (a few minutes, once)"
 	$(call stage,colab,$(BIN)/python -m pytest -q tests/test_colab.py)
 
+classroom: .venv-classroom/.ready
+	$(call stage,classroom,.venv-classroom/bin/python -m pytest -q tests/test_classroom.py)
+
 site: .venv/.ready
 	@if command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null; then \
 	  $(MAKE) --no-print-directory site-stage; \
@@ -92,6 +101,13 @@ site-stage: .venv/.browser
 	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
 	@echo "installing the pinned packages and the bench's peers into .venv-bench (a few minutes, once)"
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[bench,browser]'
+	@touch $@
+
+# A classroom needs no site: where the book was never built, .venv is not made for it.
+.venv-classroom/.ready: requirements.txt pyproject.toml
+	@test -x .venv-classroom/bin/python || $(PYTHON) -m venv .venv-classroom
+	@echo "installing the pinned packages and the graders into .venv-classroom (a few minutes, once)"
+	@.venv-classroom/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[classroom]'
 	@touch $@
 
 .venv/.browser: .venv/.ready

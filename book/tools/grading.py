@@ -1,0 +1,332 @@
+"""Grade one notebook: collect answers in a sandbox, judge them outside of it.
+
+The submission runs with the inputs of the hidden tests and nothing else: no expected
+value, no solution, no secret. What its functions return comes back as data, and the
+exact solvers judge it here, in a process that has never run a student's line.
+
+Reads a specification that `assignments.py` wrote; writes a temporary folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import nbformat
+import numpy as np
+from nbformat import NotebookNode
+
+from rlbook_utils.page.check import Checker, Mistake, same
+from rlbook_utils.page.examples import table
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from collect import decode, encode
+
+CELL_SECONDS, TOTAL_SECONDS, MEGABYTES = 30, 300, 4096
+CAUGHT = {
+    "timeout": "it ran longer than {seconds} s and was stopped: an infinite loop?",
+    "died": "it ended the whole Python process",
+    "missing": "after your cells have run there is no function of this name: "
+    "was it renamed, deleted, or did its cell fail?",
+    "stub": "not attempted yet",
+    "broken": "calling it failed: {why}",
+    "none": "the run was stopped before this question: time, memory or a crash",
+}
+
+
+class SandboxError(RuntimeError):
+    """Why student code may not run here."""
+
+
+class Verdict(NamedTuple):
+    """Points for one question, and why."""
+
+    points: float
+    message: str
+
+
+class Graded(NamedTuple):
+    """Verdicts by question, and the notebook with its new outputs."""
+
+    verdicts: dict[str, Verdict]
+    notebook: NotebookNode
+
+
+# ---------------------------------------------------------------- the judge
+
+
+def question_namespace(code: str) -> dict[str, Any]:
+    """Run the source of a question's test: oracle, draw, mistakes, tolerances."""
+    namespace: dict[str, Any] = {"np": np, "Mistake": Mistake}
+    exec(compile(code, "hidden test", "exec"), namespace)
+    return namespace
+
+
+class Test(Checker):
+    """A checker that also names mistakes by the places where they overflow."""
+
+    def _agrees(self, one: Any, two: Any, case: Any) -> bool:
+        try:
+            values = [np.asarray(f(**copy.deepcopy(case)), float) for f in (one, two)]
+        except (TypeError, ValueError):
+            return super()._agrees(one, two, case)
+        except Exception:
+            return False
+        finite = [np.nan_to_num(value, nan=1e99) for value in values]
+        return same(*finite, self.rtol, self.atol)
+
+
+def checker(question: dict[str, Any]) -> Test:
+    """Return a question's test: its oracle on the instances of this course."""
+    space = question_namespace(question["code"])
+    return Test(
+        question["name"],
+        space["oracle"],
+        [{k: decode(v) for k, v in case.items()} for case in question["cases"]],
+        mistakes=space["mistakes"],
+        rtol=space.get("rtol", 1e-6),
+        atol=space.get("atol", 1e-9),
+        points=question["points"],
+    )
+
+
+def replay(question: dict[str, Any], outputs: list[dict[str, Any]]) -> Any:
+    """Return a function that answers as the submission did."""
+    cases = [{k: decode(v) for k, v in case.items()} for case in question["cases"]]
+    known = table(list(zip(cases, outputs, strict=True)))
+
+    def answer(**case: Any) -> Any:
+        found = known(**case)
+        if "error" in found:
+            name, text = found["error"]
+            raise type(str(name), (Exception,), {})(text)
+        value = decode(found["value"])
+        for key in found["changed"]:
+            case[key][...] = np.logical_not(case[key])
+        return value
+
+    return answer
+
+
+def judge(question: dict[str, Any], record: dict[str, Any], seconds: int) -> Verdict:
+    """Give a question its points from what the sandbox recorded."""
+    name = question["name"]
+    if record["state"] != "ran":
+        text = CAUGHT.get(record["state"], CAUGHT["none"])
+        why = "; ".join(map(str, record.get("why", [])))
+        return Verdict(0.0, f"{name}: {text.format(seconds=seconds, why=why)}")
+    test = checker(question)
+    try:
+        found = test.judge(replay(question, record["outputs"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return Verdict(0.0, f"{name}: the record of this answer is damaged: {error!r}")
+    return Verdict(found.points, found.message)
+
+
+# ---------------------------------------------------------------- the sandbox
+
+
+def helper() -> Path:
+    """Return the folder of the helper package."""
+    spec = importlib.util.find_spec("rlbook_utils")
+    assert spec and spec.origin
+    return Path(spec.origin).parent
+
+
+@functools.cache
+def has_bubblewrap() -> bool:
+    """Tell whether bubblewrap is here and may make its namespaces."""
+    path = shutil.which("bwrap")
+    probe = [str(path), "--unshare-all", "--ro-bind", "/", "/", "true"]
+    return (
+        path is not None and not subprocess.run(probe, capture_output=True).returncode
+    )
+
+
+def check_sandbox(unsafe: bool) -> None:
+    """Refuse to run student code without a sandbox, unless told to."""
+    if not unsafe and not has_bubblewrap():
+        raise SandboxError(
+            "student code runs in a sandbox made by bubblewrap, and `bwrap` is missing "
+            "or may not make namespaces here: install it (apt-get install bubblewrap). "
+            "UNSAFE=1 runs the submissions without it: they can then read and delete "
+            "your files, see the hidden tests and use the network, as you can."
+        )
+
+
+def bubblewrap(folder: Path) -> list[str]:
+    """Return a command's head: no network, a read-only system, one own folder."""
+    paths = ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
+    paths += [sys.base_prefix, sys.prefix]
+    bound = [part for path in paths for part in ("--ro-bind-try", path, path)]
+    flags = "--unshare-all --die-with-parent --new-session --clearenv --cap-drop ALL"
+    places = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *bound]
+    own = ["--bind", str(folder), "/work", "--chdir", "/work"]
+    return ["bwrap", *flags.split(), *places, *own]
+
+
+def run(task: dict[str, Any], mode: str) -> list[dict[str, Any]]:
+    """Run a task; return its records. `mode` is bwrap, nobody or unsafe."""
+    with (
+        tempfile.TemporaryDirectory(prefix="rlbook-") as name,
+        tempfile.TemporaryFile("w+") as out,
+    ):
+        folder = Path(name)
+        shutil.copy(Path(__file__).with_name("collect.py"), folder)
+        shutil.copytree(helper(), folder / "rlbook_utils")
+        for fonts in Path(matplotlib.get_cachedir()).glob("fontlist*.json"):
+            shutil.copy(fonts, folder)
+        (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        home = "/work" if mode == "bwrap" else str(folder)
+        env = {
+            "HOME": home,
+            "PATH": os.defpath,
+            "PYTHONPATH": home,
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MPLBACKEND": "Agg",
+            "MPLCONFIGDIR": home,
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        command = [sys.executable, "collect.py"]
+        if mode == "bwrap":
+            given = [part for item in env.items() for part in ("--setenv", *item)]
+            command = [*bubblewrap(folder), *given, "--", *command]
+        extra: dict[str, Any] = {}
+        if mode == "nobody":
+            folder.chmod(0o777)
+            extra = {"user": 65534, "group": 65534, "extra_groups": []}
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **extra,
+        )
+        wait(process, task["total_seconds"])
+        out.seek(0)
+        return list(records(out.read(64 << 20)))
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for a process and end what it has left."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def records(text: str) -> Any:
+    """Yield the records of a run; a line that was cut off is none."""
+    for line in text.split("\n"):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and isinstance(found.get("state"), str):
+            yield found
+
+
+# ---------------------------------------------------------------- one notebook
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """List the cells that run: code, but not the graders' own."""
+    return [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and not cell.metadata.get("nbgrader", {}).get("grade")
+    ]
+
+
+def key(notebook: NotebookNode, spec: dict[str, Any]) -> str:
+    """Hash what decides the verdicts: the code that runs, and the tests."""
+    parts = [[cell.source for cell in code_cells(notebook)], spec["questions"]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def grade(
+    notebook: NotebookNode,
+    spec: dict[str, Any],
+    *,
+    mode: str,
+    only: str = "",
+    cell_seconds: int = CELL_SECONDS,
+) -> Graded:
+    """Run a submission and judge its questions, all or one."""
+    asked = [q for q in spec["questions"] if only in ("", q["name"])]
+    cells = code_cells(notebook)
+    task = {
+        "cells": [str(cell.source) for cell in cells],
+        "questions": {q["name"]: q["cases"] for q in asked},
+        "cell_seconds": cell_seconds,
+        "total_seconds": TOTAL_SECONDS,
+        "megabytes": MEGABYTES,
+    }
+    found = {}
+    for record in run(task, mode):
+        if isinstance(record.get("cell"), int) and record["cell"] < len(cells):
+            set_outputs(cells[record["cell"]], record, cell_seconds)
+        elif "question" in record:
+            found.setdefault(record["question"], record)
+    verdicts = {
+        q["name"]: judge(q, found.get(q["name"], {"state": "none"}), cell_seconds)
+        for q in asked
+    }
+    return Graded(verdicts, notebook)
+
+
+def set_outputs(cell: NotebookNode, record: dict[str, Any], seconds: int) -> None:
+    """Put what a cell printed into the notebook."""
+    if record["state"] == "ran":
+        try:
+            outputs = nbformat.from_dict(record["outputs"])
+            trial = nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell("", outputs=outputs)]
+            )
+            nbformat.validate(trial)
+        except Exception:
+            return
+        cell.outputs = outputs
+    else:
+        text = CAUGHT.get(record["state"], CAUGHT["none"]).format(
+            seconds=seconds, why=""
+        )
+        cell.outputs = [failure("Stopped", f"this cell was left out: {text}")]
+
+
+def failure(name: str, message: str) -> NotebookNode:
+    """Return an error output."""
+    return nbformat.v4.new_output(
+        "error", ename=name, evalue=message, traceback=message.split("\n")
+    )
+
+
+def draw(
+    secret: str, assignment: str, question: str, code: str
+) -> list[dict[str, Any]]:
+    """Draw a question's instances from the course's secret."""
+    word = hashlib.sha256(f"{secret}/{assignment}/{question}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(word, "big"))
+    cases = question_namespace(code)["draw"](rng)
+    return [{key: encode(value) for key, value in case.items()} for case in cases]
