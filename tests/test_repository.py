@@ -35,9 +35,9 @@ def test_the_guide_works_from_a_fresh_clone(tmp_path):
     origin = tmp_path / "origin.git"
     subprocess.run(["git", "clone", "-q", "--bare", ROOT, origin], check=True)
     editor = tmp_path / "editor"
-    before = "A reward is worth"
+    before = "A courier is paid"
     assert before in read("book/chapters/mdp.md")
-    editor.write_text(f'#!/bin/sh\nsed -i "s/{before}/One reward is worth/" "$1"\n')
+    editor.write_text(f'#!/bin/sh\nsed -i "s/{before}/One courier is paid/" "$1"\n')
     editor.chmod(0o755)
     ready = f"""
 cp -al {sys.prefix} .venv 2> /dev/null || cp -a {sys.prefix} .venv
@@ -131,7 +131,7 @@ def test_issue_templates_are_forms(path):
 
 def test_notebooks_are_marked_as_generated():
     done = subprocess.run(
-        ["git", "check-attr", "linguist-generated", "diff", "chapters/mdp.ipynb"],
+        ["git", "check-attr", "linguist-generated", "diff", "--", "chapters/mdp.ipynb"],
         cwd=ROOT,
         capture_output=True,
         text=True,
