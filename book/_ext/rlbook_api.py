@@ -37,7 +37,7 @@ def as_plain_text(
         if blank or block[0].lstrip().startswith(">>>"):
             written += block
         elif COLUMNS.search(block[0]):
-            written += ["::", "", *(f"    {line}" for line in block)]
+            written += [".. code-block:: text", "", *(f"    {line}" for line in block)]
         else:
             written += map(escape, block)
     lines[:] = written
