@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import convert
 import rlbook_landing
 import rlbook_lists
+import rlbook_proofs
 import rlbook_theme
 
 VERSION = "1"
@@ -287,6 +288,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ("cover", rlbook_landing.Cover),
         ("chapter-map", rlbook_landing.ChapterMap),
         ("columns", rlbook_landing.Columns),
+        ("proofs", rlbook_proofs.Proofs),
     ):
         app.add_directive(name, directive)
     return {"version": VERSION, "env_version": 1, "parallel_read_safe": True}
