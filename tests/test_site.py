@@ -17,15 +17,12 @@ from urllib.parse import quote, unquote, urldefrag, urlparse
 
 import convert
 import pytest
+import rlbook_proofs
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 from toy_book import ToyBook
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "book" / "_ext"))
-
-import rlbook_proofs
-
 SITE = Path(os.environ.get("RLBOOK_SITE", ROOT / "_build" / "html"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

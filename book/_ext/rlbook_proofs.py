@@ -123,13 +123,17 @@ def group() -> str:
         f'<text x="{30 + 460 * p:g}" y="197" text-anchor="middle">{p:g}</text>'
         for p in (0, 0.5, 1)
     )
+    heights = "".join(
+        f'<text x="20" y="{186 - 28 * value}" text-anchor="end">{value}</text>'
+        for value in (0, 2, 4)
+    )
     return frame(
         "group",
         "Which prompts does a division by the group\u2019s spread prefer?",
         "Multiplier of the gradient over the probability of success",
         f'<path class="r" d="M30 180.5H490"/><path class="d" d="M30 {top}H490"/>'
         f'<path class="c" d="{curve(size)}"/><circle cx="{x}" cy="{y}" r="6"/>'
-        f'{ticks}<text x="0" y="14">Multiplier of the gradient</text>',
+        f'{ticks}{heights}<text x="0" y="14">Multiplier of the gradient</text>',
         slider("p", "Success probability", (0.02, 0.98, 0.02), START_P)
         + slider("size", "Group size <i>G</i>", (0, len(GROUPS) - 1, 1), START_GROUP),
         f"the gradient is multiplied by {factor:.2f}; "
