@@ -20,8 +20,9 @@ MARKUP = re.compile(r"(``[^`]*``)|([*|\\])|(?<=\w)(_)(?!\w)")
 
 
 def escape(line: str) -> str:
-    """Escape what reStructuredText would read as emphasis, substitution or link."""
-    return MARKUP.sub(lambda m: m[1] or "\\" + (m[2] or m[3]), line)
+    """Escape what reStructuredText would read as emphasis, link or list."""
+    line = MARKUP.sub(lambda m: m[1] or "\\" + (m[2] or m[3]), line)
+    return re.sub(r"^(\s*)(\w\.)(?=\s|$)", r"\1\\\2", line)
 
 
 def as_plain_text(
