@@ -582,6 +582,27 @@ def test_the_search_is_asked_enough():
     assert len(QUESTIONS) >= 40
 
 
+@pytest.mark.parametrize("name", convert.chapter_names(ROOT))
+def test_words_of_the_glossary_are_linked_once_where_they_first_stand(page, book, name):
+    visit(page, f"{book}/chapters/{name}.html")
+    words = [a.inner_text().lower() for a in page.locator("a.rl-term").all()]
+    assert len(words) > 3 and len(words) == len(set(words))
+    assert all(
+        "glossary.html#term-" in a
+        for a in page.locator("a.rl-term").evaluate_all(
+            "found => found.map(one => one.getAttribute('href'))"
+        )
+    )
+    links = page.locator(".bd-article p a[href*='glossary.html#term-']")
+    linked = {a.inner_text().lower() for a in links.all()}
+    for word in ("policy", "episode"):
+        prose = page.locator(".bd-article section > p").all_inner_texts()
+        if any(re.search(rf"(?<![\w-]){word}s?(?![\w-])", text) for text in prose):
+            assert linked & {word, f"{word}s"} or any(word in one for one in linked), (
+                word
+            )
+
+
 @pytest.mark.parametrize("kind", ["identity", "group"])
 def test_the_small_proofs_compute_what_python_does(page, book, kind):
     """Move both sliders; the line's numbers are those of the extension's functions."""

@@ -25,6 +25,7 @@ import convert
 import rlbook_landing
 import rlbook_lists
 import rlbook_proofs
+import rlbook_terms
 import rlbook_theme
 
 VERSION = "1"
@@ -276,6 +277,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", rlbook_theme.page_links, priority=901)
     app.connect("doctree-resolved", wrap_proofs)
     app.connect("doctree-resolved", show_grades, priority=900)
+    app.connect("doctree-resolved", rlbook_terms.link_first_uses, priority=950)
     app.add_node(_Element, html=(_open, _close))
     app.add_role("val", Value())
     for name, directive in (
