@@ -211,11 +211,12 @@ def test_generate_draws_from_the_policy_and_not_from_its_top_50():
         network.head.weight.mul_(20)
     torch.manual_seed(0)
     prompts = bench.some_texts(bench.PROMPT)[:1].expand(20_000, -1)
-    drawn = peers.generator(peers.gpt2_like(network), prompts, 1)()
+    drawn, logp = peers.generator(peers.gpt2_like(network), prompts, 1)()
     assert drawn.shape == (20_000, bench.PROMPT + 1)
     share = drawn[:, -1].bincount(minlength=bench.VOCABULARY) / 20_000
     with torch.no_grad():
         exact = network(prompts[:1])[0, -1].softmax(0)
+    torch.testing.assert_close(logp[:, 0], exact.log()[drawn[:, -1]])
     error = (exact * (1 - exact) / 20_000).sqrt()
     assert ((share - exact).abs() < 4 * error + 1e-4).all()
 

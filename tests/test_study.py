@@ -37,18 +37,6 @@ def test_a_full_run_writes_the_columns_and_what_made_them(folder):
     np.testing.assert_array_equal(columns["step"], again["step"])
 
 
-def test_only_an_argument_named_log_is_given_one(folder):
-    def other(seeds=(7, 8)):
-        return {"seed": seeds}
-
-    def resuming(log):
-        assert log.parent == folder
-        return {"seed": [9]}
-
-    assert study("other", other, seeds=[7], modules=[])["seed"].tolist() == [7, 8]
-    assert study("resuming", resuming, seeds=[9], modules=[])["seed"].tolist() == [9]
-
-
 def study_module():
     return importlib.import_module("rlbook_utils.page.study")
 

@@ -640,7 +640,7 @@ def lm_cache(tick: Tick) -> Measured:
 
 @row("sampling beside transformers' generate, same weights", "us a token", aim=2)
 def lm_generate(tick: Tick) -> Measured:
-    """Measure the same responses; ours returns log-probabilities, too."""
+    """Measure the same responses; both return tokens and their log-probabilities."""
     network = small_gpt()
     peer = peers.generator(peers.gpt2_like(network), some_texts(PROMPT), NEW)
     return per_token(sampler(network), peer, tick, TEXTS * NEW)

@@ -441,13 +441,16 @@ def gpt2_like(network: Any) -> Any:
 
 
 def generator(model: Any, prompts: Any, count: int) -> Callable[[], Any]:
-    """Return a function that samples by `generate`, from the model's own policy."""
+    """Return a function that samples by `generate`, from the model's own policy.
+
+    It returns the tokens and the log-probabilities of those that are new.
+    """
     import torch
 
     mask = torch.ones_like(prompts)
 
     def draw() -> Any:
-        return model.generate(
+        made = model.generate(
             prompts,
             attention_mask=mask,
             max_new_tokens=count,
@@ -456,7 +459,13 @@ def generator(model: Any, prompts: Any, count: int) -> Callable[[], Any]:
             top_k=0,
             top_p=1.0,
             pad_token_id=0,
+            return_dict_in_generate=True,
+            output_logits=True,
         )
+        logp = model.compute_transition_scores(
+            made.sequences, made.logits, normalize_logits=True
+        )
+        return made.sequences, logp
 
     return draw
 

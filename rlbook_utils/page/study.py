@@ -43,9 +43,9 @@ def study(
         The file is ``<chapter>_<name>.csv``.
     make : callable
         Runs the study; returns columns of equal length, all numbers. Defined
-        with ``def`` in the chapter, so that its source can be hashed. One with an
-        argument `log` is given the path of a log to resume from after an
-        interruption, as `core.workers.run` writes it; its name changes with the code.
+        with ``def`` in the chapter, so that its source can be hashed. One that takes
+        an argument is given the path of a log to resume from after an interruption,
+        as `core.workers.run` writes it; its name changes with the code.
     seeds : sequence of int
         The seeds that `make` uses.
     modules : sequence of module
@@ -83,8 +83,7 @@ def study(
         path = Path(os.environ["RLBOOK_FULL"]) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.with_name(f".{path.stem}-{head['code_sha']}.part")
-        resumes = "log" in inspect.signature(make).parameters
-        columns = make(log=log) if resumes else make()
+        columns = make(log) if inspect.signature(make).parameters else make()
         path.write_text(_written(name, head, columns), encoding="utf-8")
         log.unlink(missing_ok=True)
         return parse(path.read_text(encoding="utf-8"))[1]
