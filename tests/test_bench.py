@@ -177,7 +177,7 @@ def test_the_testbed_peer_loses_as_much_as_ours():
 
 
 def test_no_peer_is_imported_with_the_bench():
-    names = "quantecon mdptoolbox scipy numba stable_baselines3 gymnasium"
+    names = "quantecon mdptoolbox scipy numba stable_baselines3 gymnasium transformers"
     code = (
         f"import bench, sys; print([n for n in '{names}'.split() if n in sys.modules])"
     )
@@ -273,6 +273,27 @@ def test_both_sides_of_the_ppo_race_solve_and_their_steps_are_noted(monkeypatch)
     monkeypatch.setattr(bench, "our_ppo", lambda seed: peers.Run(1.0, None))
     with pytest.raises(RuntimeError, match="ours missed the level: ours after none"):
         bench.solving_race(lambda *_: None, peer, [0])
+
+
+def test_microseconds_are_per_token_and_the_note_has_tokens_per_second(monkeypatch):
+    timing = bench.Timing(0.002, 0.008, 100.0)
+    monkeypatch.setattr(bench, "alternate", lambda *_: timing)
+    made = bench.per_token(print, print, print, 4000)
+    assert (made.ours, made.peer, made.n) == (0.5, 2.0, 4000)
+    assert made.note == "tokens per second: ours 2,000,000, peer 500,000"
+
+
+def test_both_samplers_of_the_cache_race_draw_the_same_tokens():
+    network = bench.small_gpt()
+    made = [bench.sampler(network, cached)() for cached in (True, False)]
+    assert made[0].shape == (bench.TEXTS, bench.PROMPT + bench.NEW)
+    assert made[0].equal(made[1])
+
+
+def test_the_trainer_of_the_race_learns_its_batch():
+    losses = bench.trainer(bench.small_gpt(), bench.some_texts(5), 40)()
+    assert losses[0] == pytest.approx(math.log(bench.VOCABULARY), abs=0.3)
+    assert losses[1] < 0.9 * losses[0]
 
 
 def assert_same_mean(ours, theirs):

@@ -167,6 +167,37 @@ def test_sources_can_be_looked_up():
         assert entry.persons.get("author"), f"{key} has no author"
 
 
+TITLE = re.compile(r"^\s*(`{3,}|:{3,})\{[^}`]+\}(.*)$")
+PAGES = [
+    path
+    for part in (".", "chapters", "assignments")
+    for path in sorted((ROOT / "book" / part).glob("*.md"))
+]
+
+
+def titles_with_code(text):
+    """Return the titles of directives that hold a backtick, which breaks the fence."""
+    found = map(TITLE.match, text.split("\n"))
+    return [match[2].strip() for match in found if match and "`" in match[2]]
+
+
+@pytest.mark.parametrize(
+    "path", PAGES, ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_no_title_of_a_directive_holds_code(path):
+    titles = titles_with_code(path.read_text(encoding="utf-8"))
+    assert not titles, f"{path.name}: a title holds a backtick: {titles[0]}"
+
+
+@pytest.mark.parametrize("fence", ["```", "````", ":::", "  ```", ":::::"])
+def test_code_in_a_title_is_found_behind_every_fence(fence):
+    assert titles_with_code(f"{fence}{{quiz}} What does `x` do?\n") == [
+        "What does `x` do?"
+    ]
+    assert not titles_with_code(f"{fence}{{quiz}} What does x do?\n")
+    assert not titles_with_code("So {val}`x` is it, and ```{quiz}` is not.\n")
+
+
 # ------------------------------------------------------------ completeness
 
 

@@ -1,18 +1,25 @@
 """Answers of the checkers of the chapter `lm_policy`, by hand."""
 
-import math
-
+import numpy as np
 import pytest
 
 from rlbook_utils.checks import lm_policy as check
 
 
-def test_the_score_by_hand():
-    # Logits (1, .5, -1) for token 1, then (2, 0, 1) for token 0.
-    first = 0.5 - math.log(math.exp(1) + math.exp(0.5) + math.exp(-1))
-    second = 2 - math.log(math.exp(2) + 1 + math.exp(1))
-    found = check.log_prob.oracle(**check.log_prob.cases[0])
-    assert found == pytest.approx(first + second)
+def test_top_p_by_hand():
+    # .5 alone is below .7, .5 + .34 reaches it; .9 alone reaches it.
+    found = np.exp(check.top_p.oracle(**check.top_p.cases[0]))
+    expected = [[0, 0.5 / 0.84, 0, 0.34 / 0.84], [0, 0, 1, 0]]
+    np.testing.assert_allclose(found, expected)
+    # .5 + .34 + .1 reaches .93; .9 + .05 does.
+    found = np.exp(check.top_p.oracle(**check.top_p.cases[1]))
+    expected = [
+        [0.1 / 0.94, 0.5 / 0.94, 0, 0.34 / 0.94],
+        [0, 0.05 / 0.95, 0.9 / 0.95, 0],
+    ]
+    np.testing.assert_allclose(found, expected)
+    found = np.exp(check.top_p.oracle(**check.top_p.cases[2]))
+    assert found.tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
 def test_the_loss_by_hand():

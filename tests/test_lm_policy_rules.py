@@ -1,6 +1,5 @@
 """The displayed rules of the chapter on language models, to the letter."""
 
-import itertools
 import math
 
 import pytest
@@ -122,11 +121,29 @@ def test_eq_lm_advantage(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_eq_lm_telescope(seed):
+    # V by backward induction, r only at the end; A = V after minus V before.
     goal = world(seed)
+    language, table = goal.language, goal.reference
+
+    def value(prefix):
+        if len(prefix) == 3:
+            return goal.reward[1, language.number(torch.tensor(prefix))].item()
+        row = conditional(table, language, 1, prefix)
+        return sum(row[a].item() * value([*prefix, a]) for a in range(4))
+
     for n in range(0, 64, 9):
-        values = values_of(goal, 1, goal.language.responses[n].tolist())
-        total = sum(b - a for a, b in itertools.pairwise(values))
-        assert total == pytest.approx(goal.reward[1, n].item() - values[0])
+        y = language.responses[n].tolist()
+        advantages = [value(y[: t + 1]) - value(y[:t]) for t in range(3)]
+        assert sum(advantages) == pytest.approx(
+            goal.reward[1, n].item() - values_of(goal, 1, y)[0]
+        )
+    for prefix in ([], [2], [0, 3]):
+        row = conditional(table, language, 1, prefix)
+        mean = sum(
+            row[a].item() * (values_of(goal, 1, [*prefix, a])[-1] - value(prefix))
+            for a in range(4)
+        )
+        assert mean == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

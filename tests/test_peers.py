@@ -209,3 +209,48 @@ def test_usual_values_are_the_libraries_defaults(library, call, setting, said):
     made = getattr(importlib.import_module(library), call)
     default = inspect.signature(made).parameters[setting].default
     assert str(default) == said
+
+
+def test_the_gpt2_of_the_race_is_our_network():
+    network = bench.small_gpt()
+    with torch.no_grad():
+        for weight in network.parameters():
+            noise = torch.randn(
+                weight.shape, generator=torch.Generator().manual_seed(1)
+            )
+            weight.add_(0.1 * noise)
+    model, texts = peers.gpt2_like(network), bench.some_texts(12)
+    torch.testing.assert_close(
+        model(input_ids=texts).logits, network(texts), atol=1e-4, rtol=1e-4
+    )
+    ours = sum(weight.numel() for weight in network.parameters())
+    theirs = sum(weight.numel() for weight in model.parameters())
+    assert ours < theirs < 1.01 * ours  # biases that our attention has not, frozen
+
+
+def test_generate_draws_from_the_policy_and_not_from_its_top_50():
+    network = bench.small_gpt()
+    with torch.no_grad():
+        network.head.weight.mul_(20)
+    torch.manual_seed(0)
+    prompts = bench.some_texts(bench.PROMPT)[:1].expand(20_000, -1)
+    drawn, logp = peers.generator(peers.gpt2_like(network), prompts, 1)()
+    assert drawn.shape == (20_000, bench.PROMPT + 1)
+    share = drawn[:, -1].bincount(minlength=bench.VOCABULARY) / 20_000
+    with torch.no_grad():
+        exact = network(prompts[:1])[0, -1].softmax(0)
+    torch.testing.assert_close(logp[:, 0], exact.log()[drawn[:, -1]])
+    error = (exact * (1 - exact) / 20_000).sqrt()
+    assert ((share - exact).abs() < 4 * error + 1e-4).all()
+
+
+def test_both_trainers_of_the_race_take_the_same_way():
+    network, texts = bench.small_gpt(), bench.some_texts(6)
+    model = peers.gpt2_like(network)
+    theirs = peers.plain_trainer(model, texts, 3)()
+    ours = bench.trainer(network, texts, 3)()
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-4)
+    # The mean over the steps after the first; the last one is after the last step.
+    with torch.no_grad():
+        last = model(input_ids=texts, labels=texts).loss.item()
+    assert ours[1] == pytest.approx((theirs[1] + theirs[2] + last) / 3, rel=1e-3)

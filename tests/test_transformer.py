@@ -223,6 +223,23 @@ def test_temperature_zero_takes_the_likeliest(net):
             "mask is torch.float32",
         ),
         (
+            # A wider mask would else be cut, and another token taken for the last.
+            lambda n: sample(
+                n,
+                torch.zeros(2, 3, dtype=torch.long),
+                torch.ones(2, 5, dtype=torch.bool),
+                3,
+                seeded(),
+            ),
+            "mask is torch.bool (2, 5): it must be bool (2, 3)",
+        ),
+        (
+            lambda n: sample(
+                n, torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3), 3, seeded()
+            ),
+            "mask is torch.float32 (1, 3)",
+        ),
+        (
             lambda n: sample(
                 n, torch.zeros(1, 10, dtype=torch.long), None, 3, seeded()
             ),

@@ -581,6 +581,100 @@ def ppo_single(tick: Tick) -> Measured:
     return solving_race(tick, peers.plain_ppo, FRESH)
 
 
+# ---------------------------------------------------------------- language
+
+VOCABULARY, PROMPT, NEW, TEXTS = 40, 8, 40, 64
+
+
+def small_gpt() -> Any:
+    """Return the helper's GPT at its default size, 0.1 million parameters."""
+    import torch
+
+    from rlbook_utils.nets import transformer
+
+    luck = torch.Generator().manual_seed(0)
+    return transformer.GPT(VOCABULARY, PROMPT + NEW, luck)
+
+
+def some_texts(length: int) -> Any:
+    """Return random tokens, as many rows as a batch has; 0 is left to padding."""
+    import torch
+
+    luck = torch.Generator().manual_seed(1)
+    return torch.randint(1, VOCABULARY, (TEXTS, length), generator=luck)
+
+
+def sampler(network: Any, cached: bool = True) -> Callable[[], Any]:
+    """Return a function that samples responses, with their log-probabilities."""
+    import torch
+
+    from rlbook_utils.nets import sampling
+
+    prompts, luck = some_texts(PROMPT), torch.Generator().manual_seed(2)
+
+    def draw() -> Any:
+        made = sampling.sample(network, prompts, None, NEW, luck, cached=cached)
+        return made.tokens
+
+    return draw
+
+
+def per_token(
+    ours: Callable[[], object], peer: Callable[[], object], tick: Tick, tokens: int
+) -> Measured:
+    """Time both and divide by the tokens, in microseconds; note tokens per second."""
+    timing = alternate(ours, peer, tick)
+    seconds = (timing.ours, timing.peer)
+    speeds = [f"{tokens / t:,.0f}" for t in seconds]
+    note = f"tokens per second: ours {speeds[0]}, peer {speeds[1]}"
+    micro = [1e6 * t / tokens for t in seconds]
+    return Measured(micro[0], micro[1], tokens, None, timing.memory_mb, note)
+
+
+@row("sampling with a cache of keys and values beside none", "us a token")
+def lm_cache(tick: Tick) -> Measured:
+    """Measure 64 responses of 40 tokens to prompts of 8, no end token."""
+    network = small_gpt()
+    return per_token(sampler(network), sampler(network, False), tick, TEXTS * NEW)
+
+
+@row("sampling beside transformers' generate, same weights", "us a token", aim=2)
+def lm_generate(tick: Tick) -> Measured:
+    """Measure the same responses; both return tokens and their log-probabilities."""
+    network = small_gpt()
+    peer = peers.generator(peers.gpt2_like(network), some_texts(PROMPT), NEW)
+    return per_token(sampler(network), peer, tick, TEXTS * NEW)
+
+
+def trainer(network: Any, texts: Any, steps: int) -> Callable[[], list[float]]:
+    """Return a function that trains on a batch of texts, each token but the first."""
+    import torch
+
+    from rlbook_utils import lm_policy
+
+    mask = torch.ones_like(texts, dtype=torch.bool)
+    scored = mask.clone()
+    scored[:, 0] = False
+
+    def train() -> list[float]:
+        made = lm_policy.train_sft(
+            network, lambda: (texts, mask, scored), steps, every=steps
+        )
+        return made.loss
+
+    return train
+
+
+@row("training beside transformers' GPT-2, same weights", "us a token")
+def lm_train(tick: Tick) -> Measured:
+    """Measure 30 steps of Adam on 64 rows of 24 tokens, gradients cut to norm 1."""
+    network, steps, length = small_gpt(), 30, 24
+    texts = some_texts(length)
+    peer = peers.plain_trainer(peers.gpt2_like(network), texts, steps)
+    ours = trainer(network, texts, steps)
+    return per_token(ours, peer, tick, TEXTS * length * steps)
+
+
 # ---------------------------------------------------------------- the book
 
 
@@ -796,6 +890,7 @@ def peer_versions() -> dict[str, str]:
         "mdptoolbox": "pymdptoolbox",
         "stable_baselines3": "stable-baselines3",
         "gymnasium": "gymnasium",
+        "transformers": "transformers",
     }
     return {
         name: importlib.metadata.version(name)

@@ -382,3 +382,111 @@ def plain_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
             return Run(watch.spent, 512 * update)
         watch.go_on()
     return Run(watch.spent, None)
+
+
+# ---------------------------------------------------------------- language
+
+
+def gpt2_like(network: Any) -> Any:
+    """Return transformers' GPT-2 with the sizes and the weights of the helper's GPT.
+
+    Biases that the helper's attention lacks are 0 and stay so.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=network.vocabulary,
+            n_positions=network.context,
+            n_embd=network.width,
+            n_layer=len(network.blocks),
+            n_head=network.heads,
+            activation_function="gelu",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+    body = model.transformer
+    pairs = [
+        (body.wte, network.embed),
+        (body.wpe, network.place),
+        (body.ln_f, network.norm),
+        (model.lm_head, network.head),
+    ]
+    for theirs, ours in zip(body.h, network.blocks, strict=True):
+        pairs += [
+            (theirs.ln_1, ours.norm),
+            (theirs.ln_2, ours.norm2),
+            (theirs.attn.c_attn, ours.qkv),
+            (theirs.attn.c_proj, ours.out),
+            (theirs.mlp.c_fc, ours.up),
+            (theirs.mlp.c_proj, ours.down),
+        ]
+    with torch.no_grad():
+        for theirs, ours in pairs:
+            turned = type(theirs).__name__ == "Conv1D"
+            theirs.weight.copy_(ours.weight.T if turned else ours.weight)
+            if getattr(theirs, "bias", None) is None:
+                continue
+            if ours.bias is None:
+                theirs.bias.zero_().requires_grad_(False)
+            else:
+                theirs.bias.copy_(ours.bias)
+    return model.eval()
+
+
+def generator(model: Any, prompts: Any, count: int) -> Callable[[], Any]:
+    """Return a function that samples by `generate`, from the model's own policy.
+
+    It returns the tokens and the log-probabilities of those that are new.
+    """
+    import torch
+
+    mask = torch.ones_like(prompts)
+
+    def draw() -> Any:
+        made = model.generate(
+            prompts,
+            attention_mask=mask,
+            max_new_tokens=count,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            pad_token_id=0,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        logp = model.compute_transition_scores(
+            made.sequences, made.logits, normalize_logits=True
+        )
+        return made.sequences, logp
+
+    return draw
+
+
+def plain_trainer(model: Any, texts: Any, steps: int) -> Callable[[], list[float]]:
+    """Return a function that trains a model of transformers plainly, on one batch."""
+    import torch
+
+    def train() -> list[float]:
+        model.train()
+        adam = torch.optim.Adam(model.parameters(), lr=3e-3)
+        fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+        losses = []
+        for _ in range(steps):
+            loss = model(input_ids=texts, labels=texts).loss
+            losses.append(loss.item())
+            adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adam.step()
+            fall.step()
+        return losses
+
+    return train

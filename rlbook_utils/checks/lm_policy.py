@@ -9,67 +9,80 @@ from rlbook_utils.page.check import Checker, Mistake
 
 Array = NDArray[np.float64]
 
-_LOGITS = np.array(
-    [[0.0, 1.0, 2.0], [1.0, 0.5, -1.0], [2.0, 0.0, 1.0], [0.3, 0.1, 0.2]]
-)
+_CHANCES = np.array([[0.1, 0.5, 0.06, 0.34], [0.02, 0.05, 0.9, 0.03]])
 
 
-def _log_softmax(logits: Array) -> Array:
-    return np.asarray(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
+def _normalized(logits: Array) -> Array:
+    chances = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(chances / chances.sum(1, keepdims=True))
 
 
-def _log_prob(logits: Array, tokens: Array, response: Array) -> float:
-    logp = _log_softmax(logits)[np.arange(len(tokens) - 1), tokens[1:]]
-    return float(logp[response[1:]].sum())
+def _before(chances: Array) -> Array:
+    """Return the probability of all likelier tokens."""
+    order = (-chances).argsort(1)
+    ordered = np.take_along_axis(chances, order, 1)
+    before = np.empty_like(chances)
+    np.put_along_axis(before, order, ordered.cumsum(1) - ordered, 1)
+    return before
 
 
-def _unshifted(logits: Array, tokens: Array, response: Array) -> float:
-    logp = _log_softmax(logits)[np.arange(len(tokens)), tokens]
-    return float(logp[response].sum())
+def _log(chances: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(chances))
 
 
-def _mask_left_behind(logits: Array, tokens: Array, response: Array) -> float:
-    logp = _log_softmax(logits)[np.arange(len(tokens) - 1), tokens[1:]]
-    return float(logp[response[:-1]].sum())
+def _kept(chances: Array, kept: NDArray[np.bool_]) -> Array:
+    left = chances * kept
+    return _log(left / left.sum(1, keepdims=True))
 
 
-def _everything(logits: Array, tokens: Array, response: Array) -> float:
-    return _log_prob(logits, tokens, np.ones_like(response))
+def _top_p(logits: Array, p: float) -> Array:
+    chances = _normalized(logits)
+    return _kept(chances, _before(chances) < p)
 
 
-def _mean(logits: Array, tokens: Array, response: Array) -> float:
-    return _log_prob(logits, tokens, response) / int(response[1:].sum())
+def _not_renormalized(logits: Array, p: float) -> Array:
+    chances = _normalized(logits)
+    return _log(chances * (_before(chances) < p))
 
 
-def _not_normalized(logits: Array, tokens: Array, response: Array) -> float:
-    chosen = logits[np.arange(len(tokens) - 1), tokens[1:]]
-    return float(chosen[response[1:]].sum())
+def _crossing_lost(logits: Array, p: float) -> Array:
+    chances = _normalized(logits)
+    first = chances == chances.max(1, keepdims=True)
+    return _kept(chances, first | (_before(chances) + chances <= p))
 
 
-log_prob = Checker(
-    "log_prob",
-    _log_prob,
+def _threshold(logits: Array, p: float) -> Array:
+    chances = _normalized(logits)
+    first = chances == chances.max(1, keepdims=True)
+    return _kept(chances, first | (chances >= 1 - p))
+
+
+def _sorted(logits: Array, p: float) -> Array:
+    return np.asarray(-np.sort(-_top_p(logits, p), 1))
+
+
+def _chances(logits: Array, p: float) -> Array:
+    return np.asarray(np.exp(_top_p(logits, p)))
+
+
+top_p = Checker(
+    "top_p",
+    _top_p,
     [
-        {
-            "logits": _LOGITS,
-            "tokens": np.array([0, 2, 1, 0]),
-            "response": np.array([False, False, True, True]),
-        },
-        {
-            "logits": 2 * _LOGITS[:3],
-            "tokens": np.array([1, 1, 2]),
-            "response": np.array([False, True, False]),
-        },
+        {"logits": np.log(_CHANCES), "p": 0.7},
+        {"logits": np.log(_CHANCES) + 3.0, "p": 0.93},
+        {"logits": np.array([[0.0, 2.0, -1.0], [1.0, 1.5, 0.0]]), "p": 0.2},
     ],
     mistakes=[
-        Mistake(_unshifted, "Shift: logits at t are about the token at t + 1."),
-        Mistake(_mask_left_behind, "You shifted the tokens but not the mask."),
-        Mistake(_everything, "You scored prompt or padding: use the mask."),
-        Mistake(_mean, "You took the mean: a probability is a product, so add."),
-        Mistake(_not_normalized, "These are logits: normalize each row first."),
+        Mistake(_not_renormalized, "Renormalize: what is kept must add up to 1."),
+        Mistake(_crossing_lost, "The token that crosses p is kept: p is reached."),
+        Mistake(_threshold, "p bounds a sum from the likeliest on, not each token."),
+        Mistake(_sorted, "Put the tokens back into their old order."),
+        Mistake(_chances, "These are probabilities: take the logarithm."),
     ],
 )
-"""log pi(y given x) from one row of ``logits``, ``tokens`` and ``response``."""
+"""Log-probabilities (rows, vocabulary) of top-p sampling, from ``logits`` and ``p``."""
 
 
 def _sft_loss(logp: Array, mask: Array) -> float:

@@ -69,8 +69,9 @@ def sample(
     Raises
     ------
     ValueError
-        If a prompt is empty, `count` tokens do not fit the context behind the longest
-        prompt, or the temperature is negative.
+        If the mask has another shape than the prompts or is not bool, a prompt is
+        empty, `count` tokens do not fit the context behind the longest prompt, or the
+        temperature is negative.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def sample(
     """
     if mask is None:
         mask = torch.ones_like(prompts, dtype=torch.bool)
-    _check(network, mask, count, temperature)
+    _check(network, prompts, mask, count, temperature)
     (rows, size), stop = prompts.shape, -1 if eos is None else eos
     tokens, seen = (
         functional.pad(prompts, (0, count), value=max(stop, 0)),
@@ -107,7 +108,14 @@ def sample(
     return Samples(tokens, seen, response, logp)
 
 
-def _check(network: GPT, mask: Tensor, count: int, temperature: float) -> None:
+def _check(
+    network: GPT, prompts: Tensor, mask: Tensor, count: int, temperature: float
+) -> None:
+    if mask.shape != prompts.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}: it must be bool "
+            f"{tuple(prompts.shape)}"
+        )
     if not mask.any(1).all():
         raise ValueError(f"prompt {int((~mask.any(1)).nonzero()[0])} is empty")
     longest = int(mask.sum(1).max())
