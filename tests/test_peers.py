@@ -14,10 +14,10 @@ import numpy as np
 import peers
 import pytest
 import torch
-from trl import DPOTrainer, KTOTrainer, RewardTrainer
+from trl import DPOTrainer, GRPOConfig, GRPOTrainer, KTOTrainer, RewardTrainer
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from rlbook_utils import dpo, lm_policy, rlhf
+from rlbook_utils import dpo, grpo, lm_policy, rlhf
 from rlbook_utils.worlds import tasks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,3 +254,66 @@ def test_both_trainers_of_the_race_take_the_same_way():
     with torch.no_grad():
         last = model(input_ids=texts, labels=texts).loss.item()
     assert ours[1] == pytest.approx((theirs[1] + theirs[2] + last) / 3, rel=1e-3)
+
+
+GRPO_KINDS = {"grpo": "sequences", "bnpo": "tokens", "dapo": "tokens"} | {
+    "dr_grpo": "constant"
+}
+
+
+@pytest.mark.parametrize("kind", [*GRPO_KINDS])
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_the_loss_of_another_grpo_trainer_is_ours(kind, beta):
+    tokens, response, _, base = some_rows()
+    mask, dice = response[:, 1:], torch.Generator().manual_seed(3)
+    now, old, ref = -3 * torch.rand(3, *mask.shape, generator=dice)
+    gaps = torch.randn(len(mask), generator=dice)
+    parameter = now.clone().requires_grad_()
+    trainer = a_trainer(
+        base,
+        _get_per_token_logps_and_entropies=lambda *_, **__: (parameter, ref, None),
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        importance_sampling_level="token",
+        loss_type=kind,
+        epsilon_low=0.2,
+        epsilon_high=0.28,
+        use_vllm=False,
+        max_completion_length=9,
+        _entropy_bonus_enabled=False,
+        current_gradient_accumulation_steps=1,
+    )
+    trainer.beta = beta
+    trainer.args.use_bias_correction_kl, trainer.args.delta = False, None
+    trainer.accelerator.num_processes = 1
+    trainer.accelerator.reduce = lambda x, **_: x
+    theirs = GRPOTrainer._compute_loss(
+        trainer,
+        None,
+        {
+            "prompt_ids": tokens[:, :1],
+            "prompt_mask": torch.ones_like(tokens[:, :1]),
+            "completion_ids": tokens[:, 1:],
+            "completion_mask": mask.long(),
+            "advantages": gaps,
+            "old_per_token_logps": old,
+            "ref_per_token_logps": ref,
+            "num_items_in_batch": mask.sum(),
+        },
+    )
+    again = now.clone().requires_grad_()
+    rollout = grpo.Rollout(*[response] * 3, old, ref, gaps[None], gaps)
+    recipe = grpo.Recipe(9, beta=beta, clip_high=0.28, normalizer=GRPO_KINDS[kind])
+    ours = grpo.grpo_loss(again, rollout, recipe)
+    torch.testing.assert_close(ours, theirs)
+    slopes = (torch.autograd.grad(x, y)[0] for x, y in
+              ((ours, again), (theirs, parameter)))  # fmt: skip
+    torch.testing.assert_close(*slopes)
+
+
+def test_the_arguments_of_the_grpo_trainer_that_the_chapter_names_exist():
+    named = "num_generations loss_type scale_rewards epsilon epsilon_high beta"
+    fields = GRPOConfig.__dataclass_fields__
+    assert set(named.split()) <= set(fields)
+    assert fields["loss_type"].default == "dapo" and fields["beta"].default == 0.0
+    assert {"num_iterations", "max_completion_length"} <= set(fields)

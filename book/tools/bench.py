@@ -675,6 +675,57 @@ def lm_train(tick: Tick) -> Measured:
     return per_token(ours, peer, tick, TEXTS * length * steps)
 
 
+def some_language_model() -> Any:
+    """Return a network of .8 million weights: 4 layers of width 128, 64 tokens."""
+    import torch
+
+    from rlbook_utils.nets.transformer import GPT
+
+    dice = torch.Generator().manual_seed(0)
+    return GPT(64, 32, dice, width=128, layers=4, heads=4)
+
+
+def dpo_race(tick: Tick, precompute: bool) -> Measured:
+    """Measure 20 steps on 64 pairs of 32 tokens, the first 8 of them a prompt.
+
+    Ours computes the reference's log-probabilities once in every call.
+    """
+    import torch
+
+    from rlbook_utils import dpo
+
+    steps, count, prompt, beta, lr = 20, 64, 8, 0.1, 5e-4
+    dice, network = torch.Generator().manual_seed(1), some_language_model()
+    chosen, rejected = torch.randint(2, 64, (2, count, 32), generator=dice)
+    rejected[:, :prompt] = chosen[:, :prompt]
+    sides = []
+    for tokens in (chosen, rejected):
+        tokens[:, -1] = 1
+        response = (torch.arange(32) >= prompt).expand_as(tokens)
+        sides.append((tokens, torch.ones_like(response), response))
+    pairs, loss = (chosen, rejected), functools.partial(dpo.dpo_loss, beta=beta)
+    peer = peers.trl_dpo(network, pairs, prompt, steps, beta, lr, precompute)
+
+    def ours() -> None:
+        dpo.train_dpo(network, *sides, loss, steps, dice, batch=count, lr=lr)
+
+    timing = alternate(ours, peer, tick)
+    milli = [1e3 * seconds / steps for seconds in (timing.ours, timing.peer)]
+    return Measured(*milli, steps, None, timing.memory_mb)
+
+
+@row("DPO beside TRL's trainer, same network and pairs", "ms a step", aim=1.5)
+def dpo_trl(tick: Tick) -> Measured:
+    """Measure TRL asking the reference in each step, as it does by default."""
+    return dpo_race(tick, precompute=False)
+
+
+@row("the same, TRL's reference computed beforehand", "ms a step")
+def dpo_trl_precomputed(tick: Tick) -> Measured:
+    """Measure what remains when both save the reference's pass."""
+    return dpo_race(tick, precompute=True)
+
+
 # ---------------------------------------------------------------- the book
 
 
@@ -890,6 +941,9 @@ def peer_versions() -> dict[str, str]:
         "mdptoolbox": "pymdptoolbox",
         "stable_baselines3": "stable-baselines3",
         "gymnasium": "gymnasium",
+
+
+        "trl": "trl",
         "transformers": "transformers",
     }
     return {

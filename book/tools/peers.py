@@ -5,9 +5,12 @@ The other libraries are pinned in the extra `bench` and imported when they are c
 
 from __future__ import annotations
 
+import contextlib
+import io
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 MOST_SWEEPS = 10**5
@@ -488,5 +491,105 @@ def plain_trainer(model: Any, texts: Any, steps: int) -> Callable[[], list[float
             adam.step()
             fall.step()
         return losses
+
+    return train
+
+
+def characters(vocabulary: int) -> Any:
+    """Return a tokenizer of transformers with one character for each token.
+
+    Token 0 pads, token 1 ends; `spelled` writes tokens as its characters.
+    """
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = {spelled([k]): k for k in range(vocabulary)}
+    made = Tokenizer(models.WordLevel(known, unk_token=spelled([0])))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token=spelled([0]), eos_token=spelled([1])
+    )
+
+
+def spelled(tokens: Sequence[int]) -> str:
+    """Write tokens as text, one character each."""
+    return "".join(chr(0x4E00 + token) for token in tokens)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Drop what a library prints and warns of."""
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(action="ignore"),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def trl_settings(steps: int, rows: int, lr: float) -> dict[str, Any]:
+    """Return what TRL's trainers need to do the helper's step and nothing besides.
+
+    A constant step of Adam in float32 on the CPU, gradients clipped at 1, without
+    checkpointing, logging or saving.
+    """
+    return {
+        "output_dir": tempfile.gettempdir(),
+        "max_steps": steps,
+        "per_device_train_batch_size": rows,
+        "learning_rate": lr,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def trl_dpo(
+    network: Any,
+    pairs: Sequence[Any],
+    prompt: int,
+    steps: int,
+    beta: float,
+    lr: float,
+    precompute: bool = False,
+) -> Callable[[], Any]:
+    """Return a function that trains a copy of a network by TRL's DPOTrainer.
+
+    `pairs` are the tokens of chosen and of rejected rows, which share their first
+    `prompt` tokens and end in token 1. By default the reference is asked in each step,
+    as TRL does; with `precompute` once, before anything else. Called again, it trains
+    on.
+    """
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    chosen, rejected = (rows.tolist() for rows in pairs)
+    records = {
+        "prompt": [spelled(row[:prompt]) for row in chosen],
+        "chosen": [spelled(row[prompt:]) for row in chosen],
+        "rejected": [spelled(row[prompt:]) for row in rejected],
+    }
+    settings = trl_settings(steps, len(chosen), lr)
+    with silence():
+        trainer = DPOTrainer(
+            model=gpt2_like(network),
+            ref_model=None if precompute else gpt2_like(network),
+            args=DPOConfig(beta=beta, precompute_ref_log_probs=precompute, **settings),
+            train_dataset=Dataset.from_dict(records),
+            processing_class=characters(network.vocabulary),
+        )
+
+    def train() -> Any:
+        with silence():
+            trainer.train()
+        return trainer
 
     return train
