@@ -317,3 +317,14 @@ def test_the_arguments_of_the_grpo_trainer_that_the_chapter_names_exist():
     assert set(named.split()) <= set(fields)
     assert fields["loss_type"].default == "dapo" and fields["beta"].default == 0.0
     assert {"num_iterations", "max_completion_length"} <= set(fields)
+
+
+def test_another_grpo_trainer_learns_the_same_reward():
+    network = bench.some_language_model()
+    heads = torch.randint(2, 64, (4, 8), generator=torch.Generator().manual_seed(1))
+    made = peers.trl_grpo(network, heads, 4, 6, 2, 1e-3)()
+    state = made.state
+    assert state.global_step == 2
+    lengths = made._metrics["train"]["completions/mean_length"]
+    assert lengths and set(lengths) == {6.0}
+    assert max(made._metrics["train"]["reward_std"]) > 0

@@ -593,3 +593,47 @@ def trl_dpo(
         return trainer
 
     return train
+
+
+def trl_grpo(
+    network: Any, prompts: Any, group: int, length: int, steps: int, lr: float
+) -> Callable[[], Any]:
+    """Return a function that trains a copy of a network by TRL's GRPOTrainer.
+
+    Responses have exactly `length` tokens; the reward is the share of even ones. Each
+    step samples a group for each prompt and takes one step on all of them.
+    """
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    def even(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        return [sum(t % 2 == 0 for t in row) / len(row) for row in completion_ids]
+
+    model = gpt2_of(network)
+    model.config.eos_token_id = model.generation_config.eos_token_id = None
+    rows = len(prompts) * group
+    with silence():
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=even,
+            args=GRPOConfig(
+                num_generations=group,
+                max_completion_length=length,
+                loss_type="grpo",
+                beta=0.0,
+                shuffle_dataset=False,
+                generation_kwargs={"min_new_tokens": length},
+                **trl_settings(steps, rows, lr),
+            ),
+            train_dataset=Dataset.from_dict(
+                {"prompt": [spelled(row) for row in prompts.tolist()]}
+            ),
+            processing_class=characters(network.vocabulary),
+        )
+
+    def train() -> Any:
+        with silence():
+            trainer.train()
+        return trainer
+
+    return train
