@@ -609,8 +609,7 @@ def trl_grpo(
     def even(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
         return [sum(t % 2 == 0 for t in row) / len(row) for row in completion_ids]
 
-    model = gpt2_of(network)
-    model.config.eos_token_id = model.generation_config.eos_token_id = None
+    model = gpt2_like(network)
     rows = len(prompts) * group
     with silence():
         trainer = GRPOTrainer(
