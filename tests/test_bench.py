@@ -177,7 +177,9 @@ def test_the_testbed_peer_loses_as_much_as_ours():
 
 
 def test_no_peer_is_imported_with_the_bench():
-    names = "quantecon mdptoolbox scipy numba stable_baselines3 gymnasium"
+    names = (
+        "quantecon mdptoolbox scipy numba stable_baselines3 gymnasium trl transformers"
+    )
     code = (
         f"import bench, sys; print([n for n in '{names}'.split() if n in sys.modules])"
     )

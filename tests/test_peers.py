@@ -256,3 +256,41 @@ def test_another_llama_gives_the_same_log_probs_and_tokens():
             chosen = logs[0].gather(1, row[real][1:, None])[:, 0]
             expected = chosen[answer[real][1:]].sum()
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_network_that_another_trainer_gets_is_ours():
+    network = bench.some_language_model()
+    tokens = torch.randint(64, (3, 32), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.01 * torch.randn(weight.shape)
+        theirs = peers.gpt2_of(network)(tokens).logits
+        torch.testing.assert_close(network(tokens), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_another_dpo_trainer_takes_our_steps():
+    """Both train on all pairs in each step, so the weights must stay together."""
+    network, dice = bench.some_language_model(), torch.Generator().manual_seed(1)
+    chosen, rejected = torch.randint(2, 64, (2, 4, 32), generator=dice)
+    chosen[:, -1] = rejected[:, -1] = 1
+    rejected[:, :8] = chosen[:, :8]
+    response = (torch.arange(32) >= 8).expand_as(chosen)
+    train = peers.trl_dpo(network, (chosen, rejected), 8, 3, 0.1, 1e-3)
+    begin = network.head.weight.detach().clone()
+    theirs = train().model.lm_head.weight.detach().clone()
+    sides = [(rows, response | True, response) for rows in (chosen, rejected)]
+    with torch.no_grad():
+        base = [lm_policy.response_log_probs(network, *side) for side in sides]
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(3):
+        h = [
+            lm_policy.response_log_probs(network, *side) - known
+            for side, known in zip(sides, base, strict=True)
+        ]
+        adam.zero_grad()
+        dpo.dpo_loss(*h, 0.1).mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        adam.step()
+    ours = network.head.weight.detach()
+    apart = (ours - theirs).norm() / (ours - begin).norm()
+    assert apart < 0.02

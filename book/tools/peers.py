@@ -382,3 +382,135 @@ def plain_ppo(judge: Callable[[Any], float], level: float, seed: int) -> Run:
             return Run(watch.spent, 512 * update)
         watch.go_on()
     return Run(watch.spent, None)
+
+
+# ---------------------------------------------------------------- language models
+
+
+def gpt2_of(network: Any) -> Any:
+    """Return transformers' GPT-2 with the weights of a network of the helper.
+
+    The same function: learned positions, layer norms before, exact GELU, no dropout.
+    Biases that the helper's network lacks are zero, and trained with the rest.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=network.vocabulary,
+        n_positions=network.context,
+        n_embd=network.width,
+        n_layer=len(network.blocks),
+        n_head=network.heads,
+        activation_function="gelu",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    made = GPT2LMHeadModel(config)
+    names = {"norm": "ln_1", "norm2": "ln_2", "qkv": "attn.c_attn"}
+    names |= {"out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+    outer = {"embed": "transformer.wte", "place": "transformer.wpe"}
+    outer |= {"norm": "transformer.ln_f", "head": "lm_head"}
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if name.endswith("bias"):
+                weight.zero_()
+        weights = dict(made.named_parameters())
+        for name, weight in network.named_parameters():
+            *path, last, kind = name.split(".")
+            inner = bool(path)
+            whole = f"transformer.h.{path[1]}.{names[last]}" if inner else outer[last]
+            turned = inner and weight.dim() == 2
+            weights[f"{whole}.{kind}"].copy_(weight.T if turned else weight)
+    return made
+
+
+def characters(vocabulary: int) -> Any:
+    """Return a tokenizer of transformers with one character for each token.
+
+    Token 0 pads, token 1 ends; `spelled` writes tokens as its characters.
+    """
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = {spelled([k]): k for k in range(vocabulary)}
+    made = Tokenizer(models.WordLevel(known, unk_token=spelled([0])))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token=spelled([0]), eos_token=spelled([1])
+    )
+
+
+def spelled(tokens: Sequence[int]) -> str:
+    """Write tokens as text, one character each."""
+    return "".join(chr(0x4E00 + token) for token in tokens)
+
+
+def trl_settings(steps: int, rows: int, lr: float) -> dict[str, Any]:
+    """Return what TRL's trainers need to do the helper's step and nothing besides.
+
+    A constant step of Adam in float32 on the CPU, gradients clipped at 1, without
+    checkpointing, logging or saving.
+    """
+    import tempfile
+
+    return {
+        "output_dir": tempfile.gettempdir(),
+        "max_steps": steps,
+        "per_device_train_batch_size": rows,
+        "learning_rate": lr,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def trl_dpo(
+    network: Any, pairs: Sequence[Any], prompt: int, steps: int, beta: float, lr: float
+) -> Callable[[], Any]:
+    """Return a function that trains a copy of a network by TRL's DPOTrainer.
+
+    `pairs` are the tokens of chosen and of rejected rows, which share their first
+    `prompt` tokens and end in token 1. The reference's log-probabilities are computed
+    beforehand, as by the helper. Called again, it trains on.
+    """
+    from datasets import Dataset, disable_progress_bars
+    from trl import DPOConfig, DPOTrainer
+
+    disable_progress_bars()
+    chosen, rejected = (rows.tolist() for rows in pairs)
+    records = {
+        "prompt": [spelled(row[:prompt]) for row in chosen],
+        "chosen": [spelled(row[prompt:]) for row in chosen],
+        "rejected": [spelled(row[prompt:]) for row in rejected],
+    }
+    with warnings.catch_warnings(action="ignore"):
+        trainer = DPOTrainer(
+            model=gpt2_of(network),
+            args=DPOConfig(
+                beta=beta,
+                precompute_ref_log_probs=True,
+                **trl_settings(steps, len(chosen), lr),
+            ),
+            train_dataset=Dataset.from_dict(records),
+            processing_class=characters(network.vocabulary),
+        )
+
+    def train() -> Any:
+        with warnings.catch_warnings(action="ignore"):
+            trainer.train()
+        return trainer
+
+    return train
