@@ -268,14 +268,15 @@ def test_the_network_that_another_trainer_gets_is_ours():
         torch.testing.assert_close(network(tokens), theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_another_dpo_trainer_takes_our_steps():
+@pytest.mark.parametrize("precompute", [False, True])
+def test_another_dpo_trainer_takes_our_steps(precompute):
     """Both train on all pairs in each step, so the weights must stay together."""
     network, dice = bench.some_language_model(), torch.Generator().manual_seed(1)
     chosen, rejected = torch.randint(2, 64, (2, 4, 32), generator=dice)
     chosen[:, -1] = rejected[:, -1] = 1
     rejected[:, :8] = chosen[:, :8]
     response = (torch.arange(32) >= 8).expand_as(chosen)
-    train = peers.trl_dpo(network, (chosen, rejected), 8, 3, 0.1, 1e-3)
+    train = peers.trl_dpo(network, (chosen, rejected), 8, 3, 0.1, 1e-3, precompute)
     begin = network.head.weight.detach().clone()
     theirs = train().model.lm_head.weight.detach().clone()
     sides = [(rows, response | True, response) for rows in (chosen, rejected)]

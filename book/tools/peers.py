@@ -5,9 +5,12 @@ The other libraries are pinned in the extra `bench` and imported when they are c
 
 from __future__ import annotations
 
+import contextlib
+import io
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 MOST_SWEEPS = 10**5
@@ -451,14 +454,24 @@ def spelled(tokens: Sequence[int]) -> str:
     return "".join(chr(0x4E00 + token) for token in tokens)
 
 
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Drop what a library prints and warns of."""
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(action="ignore"),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
 def trl_settings(steps: int, rows: int, lr: float) -> dict[str, Any]:
     """Return what TRL's trainers need to do the helper's step and nothing besides.
 
     A constant step of Adam in float32 on the CPU, gradients clipped at 1, without
     checkpointing, logging or saving.
     """
-    import tempfile
-
     return {
         "output_dir": tempfile.gettempdir(),
         "max_steps": steps,
@@ -478,38 +491,42 @@ def trl_settings(steps: int, rows: int, lr: float) -> dict[str, Any]:
 
 
 def trl_dpo(
-    network: Any, pairs: Sequence[Any], prompt: int, steps: int, beta: float, lr: float
+    network: Any,
+    pairs: Sequence[Any],
+    prompt: int,
+    steps: int,
+    beta: float,
+    lr: float,
+    precompute: bool = False,
 ) -> Callable[[], Any]:
     """Return a function that trains a copy of a network by TRL's DPOTrainer.
 
     `pairs` are the tokens of chosen and of rejected rows, which share their first
-    `prompt` tokens and end in token 1. The reference's log-probabilities are computed
-    beforehand, as by the helper. Called again, it trains on.
+    `prompt` tokens and end in token 1. By default the reference is asked in each step,
+    as TRL does; with `precompute` once, before anything else. Called again, it trains
+    on.
     """
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    disable_progress_bars()
     chosen, rejected = (rows.tolist() for rows in pairs)
     records = {
         "prompt": [spelled(row[:prompt]) for row in chosen],
         "chosen": [spelled(row[prompt:]) for row in chosen],
         "rejected": [spelled(row[prompt:]) for row in rejected],
     }
-    with warnings.catch_warnings(action="ignore"):
+    settings = trl_settings(steps, len(chosen), lr)
+    with silence():
         trainer = DPOTrainer(
             model=gpt2_of(network),
-            args=DPOConfig(
-                beta=beta,
-                precompute_ref_log_probs=True,
-                **trl_settings(steps, len(chosen), lr),
-            ),
+            ref_model=None if precompute else gpt2_of(network),
+            args=DPOConfig(beta=beta, precompute_ref_log_probs=precompute, **settings),
             train_dataset=Dataset.from_dict(records),
             processing_class=characters(network.vocabulary),
         )
 
     def train() -> Any:
-        with warnings.catch_warnings(action="ignore"):
+        with silence():
             trainer.train()
         return trainer
 
