@@ -69,17 +69,17 @@ class Layer(nn.Module):
     ) -> Tensor:
         """Return the next layer's input; write keys and values where they are kept."""
         (rows, size, width), seen = x.shape, self.attn_norm(x)
-        q = self.attn_q(seen).view(rows, size, self.heads, -1).transpose(1, 2)
-        k = self.attn_k(seen).view(rows, size, self.groups, -1).transpose(1, 2)
-        v = self.attn_v(seen).view(rows, size, self.groups, -1).transpose(1, 2)
+        q, k, v = (
+            part(seen).view(rows, size, -1, width // self.heads).transpose(1, 2)
+            for part in (self.attn_q, self.attn_k, self.attn_v)
+        )
         q, k = _rotate(q, turn), _rotate(k, turn)
         if stored is not None:
             stored[0, :, : self.groups, used : used + size] = k
             stored[1, :, : self.groups, used : used + size] = v
             k, v = stored[:, :, : self.groups, : used + size]
-        mixed = functional.scaled_dot_product_attention(
-            q, k, v, allowed, enable_gqa=True
-        )
+        attend = functional.scaled_dot_product_attention
+        mixed = attend(q, k, v, allowed, enable_gqa=True)
         x = x + self.attn_output(mixed.transpose(1, 2).reshape(rows, size, width))
         seen = self.ffn_norm(x)
         gated = functional.silu(self.ffn_gate(seen)) * self.ffn_up(seen)
@@ -146,29 +146,25 @@ class Llama(GPT):
         self, tokens: Tensor, mask: Tensor | None = None, cache: Cache | None = None
     ) -> Tensor:
         """Return what the head reads, (B, L, width); arguments as those of a GPT."""
-        size = tokens.shape[1]
-        if mask is None:
-            mask = torch.ones_like(tokens, dtype=torch.bool)
-        if mask.shape != tokens.shape or mask.dtype != torch.bool:
+        real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        if real.shape != tokens.shape or real.dtype != torch.bool:
             raise ValueError(
-                f"mask is {mask.dtype} {tuple(mask.shape)}: it must be bool "
+                f"mask is {real.dtype} {tuple(real.shape)}: it must be bool "
                 f"{tuple(tokens.shape)}"
             )
-        used, seen = 0, mask
+        used, seen = 0, real
         if cache is not None:
-            used, cache.used = cache.used, cache.used + size
-            cache.mask[:, used : used + size] = mask
-            seen = cache.mask[:, : used + size]
+            used, cache.used = cache.used, cache.used + tokens.shape[1]
+            cache.mask[:, used : cache.used] = real
+            seen = cache.mask[:, : cache.used]
         count = seen.cumsum(1)
-        if count[:, -1].max() > self.context:
-            longest = int(count[:, -1].max())
+        if (longest := int(count.max())) > self.context:
             raise ValueError(f"{longest} tokens: the context holds {self.context}")
         places = (count[:, used:] - 1).clamp(min=0)
         turn = (places[..., None] * cast(Tensor, self.speeds))[:, None]
-        own = torch.arange(used + size, device=tokens.device)
+        own = torch.arange(seen.shape[1], device=tokens.device)
         late, here = own[used:, None] > own, own[used:, None] == own
-        allowed = ((late & seen[:, None]) | here)[:, None]
-        x = self.embed(tokens)
+        allowed, x = ((late & seen[:, None]) | here)[:, None], self.embed(tokens)
         for layer, block in enumerate(self.blocks):
             kept = None if cache is None else cache.stored[layer]
             x = block(x, turn, allowed, kept, used)
@@ -210,21 +206,16 @@ def load(device: torch.device | str = "cpu") -> tuple[Llama, Any]:
     reader = gguf.GGUFReader(Path(spec.origin).with_name(FILE))
     with torch.device("meta"):
         model = Llama(Config())
-    weights = {
-        _named(tensor.name): torch.from_numpy(
-            gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy()
-        )
-        for tensor in reader.tensors
-    }
+    weights = {}
+    for tensor in reader.tensors:
+        plain = gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy()
+        name = tensor.name.replace("token_embd", "embed").replace("blk.", "blocks.")
+        weights[name] = torch.from_numpy(plain)
     weights["head.weight"] = weights["embed.weight"]
     model.load_state_dict(weights, assign=True)
     model.head.weight = model.embed.weight
     model.speeds = Llama(Config(1, layers=1)).speeds
     return model.to(device), _tokenizer(reader)
-
-
-def _named(name: str) -> str:
-    return name.replace("token_embd", "embed").replace("blk.", "blocks.")
 
 
 def _tokenizer(reader: Any) -> Any:
@@ -235,18 +226,12 @@ def _tokenizer(reader: Any) -> Any:
         reader.fields[f"tokenizer.ggml.{name}"].contents()
         for name in ("tokens", "token_type", "merges")
     )
-    made = Tokenizer(
-        models.BPE(
-            vocab={token: k for k, token in enumerate(tokens)},
-            merges=[tuple(pair.split(" ")) for pair in merges],
-        )
-    )
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    pairs = [tuple(pair.split(" ")) for pair in merges]
+    vocabulary = {token: k for k, token in enumerate(tokens)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence([digits, letters])
     made.decoder = decoders.ByteLevel()
     special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
     made.add_special_tokens([AddedToken(token, special=True) for token in special])
@@ -309,19 +294,11 @@ def batch(
     said: list[list[int]] = [[] for _ in asked]
     if answers is not None:
         said = [[*tokenizer.encode(answer).ids, END] for answer in answers]
-    size = max(len(a) + len(b) for a, b in zip(asked, said, strict=True))
-    rows = [
-        [END] * (size - len(a) - len(b)) + a + b
-        for a, b in zip(asked, said, strict=True)
-    ]
-    place = torch.arange(size)
-    real = torch.tensor([len(a) + len(b) for a, b in zip(asked, said, strict=True)])
-    ends = torch.tensor([len(b) for b in said])
-    return (
-        torch.tensor(rows),
-        place >= size - real[:, None],
-        place >= size - ends[:, None],
-    )
+    rows = [torch.tensor(a + b) for a, b in zip(asked, said, strict=True)]
+    tokens = nn.utils.rnn.pad_sequence(rows, True, END, padding_side="left")
+    back = tokens.shape[1] - torch.arange(tokens.shape[1])
+    real, own = (torch.tensor(list(map(len, part)))[:, None] for part in (rows, said))
+    return tokens, back <= real, back <= own
 
 
 def generate(
@@ -364,11 +341,8 @@ def generate(
     tokens, mask, _ = (part.to(device) for part in batch(tokenizer, questions))
     luck = generator or torch.Generator(device).manual_seed(0)
     found = sample(model, tokens, mask, count, luck, temperature=temperature, eos=END)
-    new = [
-        row[keep].tolist()
-        for row, keep in zip(found.tokens, found.response, strict=True)
-    ]
-    return [cast(str, tokenizer.decode(row)) for row in new]
+    pairs = zip(found.tokens, found.response, strict=True)
+    return [tokenizer.decode(row[own].tolist()) for row, own in pairs]
 
 
 def token_logprobs(model: GPT, tokens: Tensor) -> Tensor:
