@@ -16,7 +16,13 @@ import peers
 import pytest
 import torch
 import transformers
+from datasets import Dataset
 from trl import DPOTrainer, GRPOConfig, GRPOTrainer, KTOTrainer, RewardTrainer
+from trl.data_utils import (
+    extract_prompt,
+    is_conversational,
+    unpair_preference_dataset,
+)
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from rlbook_utils import dpo, grpo, lm_policy, rlhf
@@ -94,6 +100,25 @@ def test_the_loss_of_another_reward_trainer_is_ours():
         torch.testing.assert_close(one, two)
     agree = plain._metrics["eval"]["accuracy"][0]
     assert (chosen > rejected).float().mean().item() == agree
+
+
+def test_the_records_of_the_chapter_are_those_that_the_library_reads():
+    """Its own converters take the records apart as the chapter's first cell does."""
+    words = rlhf.review_preferences(1, torch.Generator().manual_seed(3))[0]
+    single = [
+        {"prompt": words["prompt"], "completion": words[key], "label": key == "chosen"}
+        for key in ("chosen", "rejected")
+    ]
+    found = unpair_preference_dataset(Dataset.from_list([words]))
+    assert sorted(map(dict, found), key=str) == sorted(single, key=str)
+    talk = {
+        "prompt": [{"role": "user", "content": words["prompt"]}],
+        "chosen": [{"role": "assistant", "content": words["chosen"]}],
+        "rejected": [{"role": "assistant", "content": words["rejected"]}],
+    }
+    assert is_conversational(talk) and not is_conversational(words)
+    whole = {key: talk["prompt"] + talk[key] for key in ("chosen", "rejected")}
+    assert extract_prompt(whole) == talk
 
 
 def some_rows(count=6, length=7, vocabulary=5):

@@ -94,6 +94,21 @@ def test_a_table_refuses_another_start():
         Table(4, 3, 1, start=torch.zeros(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([3, 1], "first token is 3: it must be from 4 to 5"),
+        ([6, 1], "first token is 6"),
+        ([4, 4], "token is 4: it must be from 0 to 3"),
+        ([4, -1], "token is -1"),
+    ],
+)
+def test_a_table_refuses_tokens_that_it_does_not_know(tokens, message):
+    """Token 3 as a prompt would be row -1, without a word that of the last prompt."""
+    with pytest.raises(ValueError, match=message):
+        Table(4, 3, 2)(torch.tensor([tokens]))
+
+
 # Preferences
 
 

@@ -169,6 +169,75 @@ def test_eq_rlhf_loss_gradients(seed):
     close(found(lambda d: (-d).exp() - 1 + d), slope(forward, logits))
 
 
+def tiny(seed):
+    return token_mdp.random_objective(
+        torch.Generator().manual_seed(seed), vocabulary=3, length=2, beta=0.5
+    )
+
+
+def forward_optimum(q, ref):
+    """Beta ref / (zeta - q) of a list, zeta by halving."""
+    low, high = max(q), max(q) + 0.5
+    for _ in range(80):
+        zeta = (low + high) / 2
+        if sum(0.5 * b / (zeta - a) for a, b in zip(q, ref, strict=True)) > 1:
+            low = zeta
+        else:
+            high = zeta
+    return [0.5 * b / (high - a) for a, b in zip(q, ref, strict=True)]
+
+
+def tilted(q, ref):
+    weights = [b * math.exp(a / 0.5) for a, b in zip(q, ref, strict=True)]
+    return [w / sum(weights) for w in weights]
+
+
+def step_by_step(goal, step):
+    """Logits whose rows follow the rule with the mean reward of what comes."""
+    ref, rows = goal.reference[0].softmax(-1).tolist(), {}
+    means = []
+    for s in range(3):
+        q = goal.reward[0, 3 * s : 3 * s + 3].tolist()
+        rows[s + 1] = step(q, ref[s + 1])
+        means.append(sum(p * a for p, a in zip(rows[s + 1], q, strict=True)))
+    rows[0] = step(means, ref[0])
+    return torch.tensor([[rows[s] for s in range(4)]], dtype=torch.float64).log()
+
+
+def at_rest(goal, logits, **how):
+    loss = goal.loss(where="loss", **how)
+    return token_mdp.expected_gradient(goal.language, logits, loss).abs().max()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_eq_rlhf_forward(seed):
+    """The gradient vanishes there, and at the optimum of the reverse KL it does not."""
+    goal = tiny(seed)
+    law = forward_optimum(
+        goal.reward[0].tolist(), goal.reference_log_probs[0].exp().tolist()
+    )
+    assert sum(law) == pytest.approx(1)
+    logits = goal.language.conditionals(torch.tensor([law]).double().log())
+    assert at_rest(goal, logits, estimator="k3") < 1e-7
+    assert at_rest(goal, goal.optimum.logits, estimator="k3") > 1e-3
+    each = step_by_step(goal, forward_optimum)
+    assert at_rest(goal, each, estimator="k3", level="token") < 1e-7
+    assert at_rest(goal, logits, estimator="k3", level="token") > 1e-3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "how", [{"estimator": "k2"}, {"estimator": "k3", "ratio": True}]
+)
+def test_eq_rlhf_steps(seed, how):
+    goal = tiny(seed)
+    each = step_by_step(goal, tilted)
+    assert at_rest(goal, each, level="token", **how) < 1e-7
+    assert at_rest(goal, goal.optimum.logits, level="token", **how) > 1e-3
+    assert at_rest(goal, goal.optimum.logits, **how) < 1e-7
+    assert at_rest(goal, goal.optimum.logits, estimator="k1", ratio=True) < 1e-7
+
+
 @pytest.mark.parametrize("n", [1, 3, 8])
 def test_eq_rlhf_bon(n):
     goal = small(2)

@@ -73,8 +73,10 @@ class Table(nn.Module):
     ) -> Tensor:
         """Return the rows (B, L, outputs) of prompt and prefix; 0 beyond the length.
 
-        `mask` and `cache` are there for the interface and change nothing.
+        `mask` and `cache` are there for the interface and change nothing. Raises
+        ValueError if the first token is no prompt, or a later one no token.
         """
+        self._known(tokens)
         codes = [torch.zeros_like(tokens[:, 0])]
         known = min(tokens.shape[1], self.length)
         for t in range(1, known):
@@ -83,3 +85,15 @@ class Table(nn.Module):
         found = self.rows[(tokens[:, :1] - self.vocabulary), places]
         short = tokens.shape[1] - known
         return nn.functional.pad(found, (0, 0, 0, short))
+
+    def _known(self, tokens: Tensor) -> None:
+        first, rest = tokens[:, :1], tokens[:, 1 : self.length]
+        for name, found, low, high in (
+            ("first token", first, self.vocabulary, len(self.rows)),
+            ("token", rest, 0, self.vocabulary),
+        ):
+            wrong = found[(found < low) | (found >= low + high)]
+            if len(wrong):
+                raise ValueError(
+                    f"{name} is {wrong[0]}: it must be from {low} to {low + high - 1}"
+                )
