@@ -12,6 +12,7 @@ numbers of responses (prompts, N, 2), the chosen one first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +38,37 @@ def _pairs(chosen: Tensor, rejected: Tensor) -> None:
             f"chosen has shape {tuple(chosen.shape)}, rejected "
             f"{tuple(rejected.shape)}: they must agree"
         )
+    _numbers("chosen", chosen)
+    _numbers("rejected", rejected)
+
+
+def _numbers(name: str, h: Tensor) -> None:
+    if h.isnan().any():
+        raise ValueError(f"{name} has {int(h.isnan().sum())} NaN among {h.numel()}")
+
+
+def _flip(flip: float) -> None:
+    if not 0 <= flip <= 0.5:
+        raise ValueError(f"flip is {flip}: it must be in [0, 0.5]")
+
+
+def _shown(goal: Objective, behavior: Tensor | None) -> Tensor:
+    """Return nu, the law of the answers shown to annotators."""
+    if behavior is None:
+        return goal.reference_log_probs.exp()
+    if behavior.shape != goal.reward.shape:
+        raise ValueError(
+            f"behavior has shape {tuple(behavior.shape)}: it must be "
+            f"{tuple(goal.reward.shape)}"
+        )
+    sums = behavior.sum(-1)
+    worst = sums[(sums - 1).abs().argmax()].item()
+    if not (behavior >= 0).all() or not abs(worst - 1) < 1e-6:
+        raise ValueError(
+            f"behavior must be probabilities: least {behavior.min():.3g}, sum "
+            f"{worst:.6g}"
+        )
+    return behavior
 
 
 def log_ratio(logp: Tensor, logp_ref: Tensor, mask: Tensor) -> Tensor:
@@ -81,7 +113,8 @@ def dpo_loss(
     """Return -log sigmoid(beta (h_w - h_l)) of each pair.
 
     With smoothing e: (1 - e) times the loss plus e times that of the swapped pair, the
-    likelihood of labels that a coin flips with probability e.
+    cross-entropy to a label that is right with probability 1 - e. (The likelihood of a
+    label that a coin flips is another loss: it mixes probabilities, not logarithms.)
 
     Parameters
     ----------
@@ -100,7 +133,8 @@ def dpo_loss(
     Raises
     ------
     ValueError
-        If `beta` is not positive, the shapes differ, or `smoothing` is out of range.
+        If `beta` is not positive, the shapes differ, a log-ratio is NaN, or `smoothing`
+        is out of range.
 
     Notes
     -----
@@ -116,8 +150,10 @@ def dpo_loss(
     if not 0 <= smoothing < 0.5:
         raise ValueError(f"smoothing is {smoothing}: it must be in [0, 0.5)")
     scaled = beta * (chosen - rejected)
-    right, swapped = functional.softplus(-scaled), functional.softplus(scaled)
-    return (1 - smoothing) * right + smoothing * swapped
+    right = functional.softplus(-scaled)
+    if smoothing == 0:
+        return right
+    return (1 - smoothing) * right + smoothing * functional.softplus(scaled)
 
 
 def dpo_weight(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
@@ -209,8 +245,9 @@ def kto_loss(
     desirable : Tensor of bool
         Of the same shape.
     point : Tensor
-        Estimate of KL(pi, reference), that to which h is compared: it is taken without
-        gradient and not below 0.
+        Estimate of KL(pi, reference), that to which h is compared: one number, or a
+        shape that broadcasts to that of h. It is taken without gradient and not below
+        0.
     beta : float
         Positive.
     weights : (float, float)
@@ -223,7 +260,7 @@ def kto_loss(
     Raises
     ------
     ValueError
-        If `beta` or a weight is not positive, or shapes differ.
+        If `beta` or a weight is not positive, shapes differ, or a log-ratio is NaN.
 
     Notes
     -----
@@ -245,8 +282,15 @@ def kto_loss(
             f"{desirable.dtype} {tuple(desirable.shape)}: they must agree, desirable "
             "be bool"
         )
-    if not min(weights) > 0:
-        raise ValueError(f"weights are {weights}: both must be positive")
+    sizes = zip(point.shape[::-1], log_ratios.shape[::-1], strict=False)
+    if point.dim() > log_ratios.dim() or any(p not in (1, n) for p, n in sizes):
+        raise ValueError(
+            f"point has shape {tuple(point.shape)}: it would turn log_ratios "
+            f"{tuple(log_ratios.shape)} into another shape"
+        )
+    _numbers("log_ratios", log_ratios)
+    if not all(0 < w < math.inf for w in weights):
+        raise ValueError(f"weights are {weights}: both must be positive and finite")
     above = beta * (log_ratios - point.detach().clamp(min=0))
     liked = weights[0] * (-above).sigmoid()
     return torch.where(desirable, liked, weights[1] * above.sigmoid())
@@ -283,8 +327,7 @@ def win_probability(goal: Objective, flip: float = 0.0) -> Tensor:
     >>> win_probability(goal)[0, 2, 2].item()
     0.5
     """
-    if not 0 <= flip <= 0.5:
-        raise ValueError(f"flip is {flip}: it must be in [0, 0.5]")
+    _flip(flip)
     right = (goal.reward[:, :, None] - goal.reward[:, None]).sigmoid()
     return (1 - 2 * flip) * right + flip
 
@@ -322,7 +365,7 @@ def expected_loss(
     Raises
     ------
     ValueError
-        As :func:`win_probability`.
+        As :func:`win_probability`, or if `behavior` is no law of that shape.
 
     Examples
     --------
@@ -332,7 +375,7 @@ def expected_loss(
     >>> round(expected_loss(goal, goal.reference, loss).item(), 4)
     0.6931
     """
-    nu = goal.reference_log_probs.exp() if behavior is None else behavior
+    nu = _shown(goal, behavior)
     wins = nu[:, :, None] * nu[:, None] * win_probability(goal, flip)
     h = goal.language.log_probs(logits) - goal.reference_log_probs
     row, column = h[:, :, None].expand_as(wins), h[:, None].expand_as(wins)
@@ -363,13 +406,15 @@ def reward_table(wins: Tensor, *, prior: float = 0.0, steps: int = 100) -> Tenso
     Raises
     ------
     ValueError
-        If the table is not square, has a negative entry, or has no finite maximum, as
-        where some answers always win or are never compared; if `prior` is negative.
+        If the table is not square, has a negative or NaN entry, or, without a prior, no
+        finite maximum, as where some answers always win or are never compared; if
+        `prior` is negative; if `steps` did not suffice.
 
     Notes
     -----
     Source: Bradley and Terry (1952); the condition is that of Ford (1957): for every
-    split of the answers in two, each part wins against the other some time.
+    split of the answers in two, each part wins against the other some time. Equally:
+    from each answer a chain of wins leads to each other one.
 
     Examples
     --------
@@ -378,35 +423,47 @@ def reward_table(wins: Tensor, *, prior: float = 0.0, steps: int = 100) -> Tenso
     >>> round((r[0] - r[1]).item(), 6) == round(torch.tensor(3.0).log().item(), 6)
     True
     """
-    if wins.dim() != 2 or wins.shape[0] != wins.shape[1] or (wins < 0).any():
+    if wins.dim() != 2 or wins.shape[0] != wins.shape[1] or not (wins >= 0).all():
         raise ValueError(
             f"wins has shape {tuple(wins.shape)} and least entry {wins.min():.3g}: it "
             "must be square and not negative"
         )
     if not prior >= 0:
         raise ValueError(f"prior is {prior}: it must be 0 or more")
+    if prior == 0:
+        _chains(wins)
     games, r = wins + wins.T, torch.zeros(len(wins), dtype=wins.dtype)
-    games = games.clone().fill_diagonal_(0)
+    largest = math.inf
     for _ in range(steps):
         chance = (r[:, None] - r).sigmoid()
-        slope = (wins - (wins + wins.T) * chance).sum(1) - prior * r
-        curve = games * chance * (1 - chance)
+        slope = (wins - games * chance).sum(1) - prior * r
+        curve = (games * chance * (1 - chance)).fill_diagonal_(0)
         hessian = torch.diag(curve.sum(1) + prior) - curve
+        # A shift of all rewards costs nothing: give it some curvature.
         hessian = hessian + games.sum() / len(r) ** 3
-        move, info = torch.linalg.solve_ex(hessian, slope)
-        if info or not move.isfinite().all():
+        move, singular = torch.linalg.solve_ex(hessian, slope)
+        if singular:
             break
         largest = move.abs().max().item()
         r = r + move / max(1.0, largest / 2)
-        if r.abs().max() > 100:
-            break
-        if largest < 1e-10 and prior + games.sum(1).min() > 0:
+        if largest < 1e-10:
             centered: Tensor = r - r.mean()
             return centered
-    raise ValueError(
-        "no finite maximum exists: some answers always win, always lose or are never "
-        f"compared ({int((games.sum(1) == 0).sum())} of {len(r)})"
-    )
+    raise ValueError(f"not converged: step {steps} moves a reward by {largest:.3g}")
+
+
+def _chains(wins: Tensor) -> None:
+    """Refuse a table where some answer wins against another by no chain of wins."""
+    reach = ((wins > 0) | torch.eye(len(wins), dtype=torch.bool)).float()
+    for _ in range(len(wins).bit_length()):
+        reach = (reach @ reach > 0).float()
+    gaps = (reach == 0).nonzero()
+    if len(gaps):
+        i, j = gaps[0].tolist()
+        raise ValueError(
+            f"no finite maximum exists: answer {i} never wins against answer {j}, "
+            "directly or through others"
+        )
 
 
 def draw_pairs(
@@ -435,7 +492,7 @@ def draw_pairs(
     Raises
     ------
     ValueError
-        If `count` is not positive or `flip` out of range.
+        If `count` is not positive, or as :func:`expected_loss`.
 
     Examples
     --------
@@ -446,9 +503,8 @@ def draw_pairs(
     """
     if count < 1:
         raise ValueError(f"count is {count}: it must be at least 1")
-    if not 0 <= flip <= 0.5:
-        raise ValueError(f"flip is {flip}: it must be in [0, 0.5]")
-    nu = goal.reference_log_probs.exp() if behavior is None else behavior
+    _flip(flip)
+    nu = _shown(goal, behavior)
     both = nu.multinomial(2 * count, True, generator=generator)
     paid = goal.reward.gather(1, both).view(len(nu), count, 2)
     chance = (1 - 2 * flip) * (paid[..., 0] - paid[..., 1]).sigmoid() + flip
@@ -587,6 +643,19 @@ class Progress(NamedTuple):
     scores: list[tuple[float, ...]]
 
 
+def _same_prompts(chosen: Batch, rejected: Batch) -> None:
+    sides = [[part.cpu() for part in side] for side in (chosen, rejected)]
+    for row in range(len(chosen[0])):
+        first, second = (
+            tokens[row][mask[row] & ~response[row]].tolist()
+            for tokens, mask, response in sides
+        )
+        if first != second:
+            raise ValueError(
+                f"pair {row} has the prompts {first} and {second}: they must agree"
+            )
+
+
 def train_dpo(
     network: GPT,
     chosen: Batch,
@@ -629,8 +698,8 @@ def train_dpo(
     Raises
     ------
     ValueError
-        If the numbers of chosen and rejected differ, `steps`, `batch` or `every` is not
-        positive, or the loss becomes NaN.
+        If the numbers of chosen and rejected or the prompts of a pair differ, `steps`,
+        `batch` or `every` is not positive, or the loss becomes NaN or infinite.
 
     Examples
     --------
@@ -651,6 +720,7 @@ def train_dpo(
     if count != len(rejected[0]):
         raise ValueError(f"{count} chosen, {len(rejected[0])} rejected responses")
     sides = (chosen, rejected)
+    _same_prompts(*sides)
     with torch.no_grad():
         base = [response_log_probs(network, *side) for side in sides]
     adam = torch.optim.Adam(network.parameters(), lr=lr)

@@ -152,6 +152,40 @@ def test_the_expected_gradient_of_dpo_vanishes_at_the_optimum(seed):
     assert gradient(f, goal.reference).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("flip", [0.0, 0.3])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_expected_gradient_of_dpo_is_that_of_a_kl_of_coins(seed, flip):
+    # The stated objective: sum over pairs of nu nu KL(labels' coin, policy's coin).
+    goal, beta = a_goal(seed), 0.4
+    logits, mu = some_logits(goal, seed), goal.reference_log_probs.exp()
+    p = dpo.win_probability(goal, flip)
+
+    def coins(table):
+        h = goal.language.log_probs(table) - goal.reference_log_probs
+        q = (beta * (h[:, :, None] - h[:, None])).sigmoid()
+        apart = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+        return mu[:, :, None] * mu[:, None] * apart
+
+    f = lambda x: dpo.expected_loss(goal, x, dpo_of(beta), flip=flip)  # noqa: E731
+    torch.testing.assert_close(gradient(f, logits), gradient(coins, logits))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_expected_gradient_of_ipo_is_that_of_squared_errors(seed):
+    # The stated objective: sum of nu nu (h_i - h_j - (2p - 1)/(2 beta))^2.
+    goal, beta = a_goal(seed), 0.4
+    logits, mu = some_logits(goal, seed), goal.reference_log_probs.exp()
+    aim = (2 * dpo.win_probability(goal) - 1) / (2 * beta)
+
+    def errors(table):
+        h = goal.language.log_probs(table) - goal.reference_log_probs
+        return mu[:, :, None] * mu[:, None] * (h[:, :, None] - h[:, None] - aim) ** 2
+
+    ipo = lambda w, lost: dpo.ipo_loss(w, lost, beta)  # noqa: E731
+    f = lambda x: dpo.expected_loss(goal, x, ipo)  # noqa: E731
+    torch.testing.assert_close(gradient(f, logits), gradient(errors, logits))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_expected_gradient_of_ipo_vanishes_at_the_tilt_by_wins(seed):
     goal = a_goal(seed)
@@ -166,8 +200,8 @@ def test_the_expected_gradient_of_ipo_vanishes_at_the_tilt_by_wins(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_expected_gradient_of_kto_by_its_formula(seed):
-    # d/dh of p (1 - s) + (1 - p) s, s = sigmoid(beta (h - z)), is
-    # beta s (1 - s) (1 - 2 p).
+    # d/dh of w_D p (1 - s) + w_U (1 - p) s, s = sigmoid(beta (h - z)), is
+    # beta s (1 - s) (w_U (1 - p) - w_D p).
     goal, beta = a_goal(seed), 0.8
     logits, mu = some_logits(goal, seed), goal.reference_log_probs.exp()
     liked = (dpo.win_probability(goal) * mu[:, None]).sum(2)
@@ -180,12 +214,12 @@ def test_the_expected_gradient_of_kto_by_its_formula(seed):
 
     def mean(table):
         h = ratios(table)
-        up = dpo.kto_loss(h, yes, point.expand_as(h), beta)
-        down = dpo.kto_loss(h, ~yes, point.expand_as(h), beta)
+        up = dpo.kto_loss(h, yes, point.expand_as(h), beta, (1.5, 0.7))
+        down = dpo.kto_loss(h, ~yes, point, beta, (1.5, 0.7))
         return mu * (liked * up + (1 - liked) * down)
 
     s = (beta * (ratios(logits) - point)).sigmoid()
-    slope = mu * beta * s * (1 - s) * (1 - 2 * liked)
+    slope = mu * beta * s * (1 - s) * (0.7 * (1 - liked) - 1.5 * liked)
     right = gradient(lambda x: slope * ratios(x), logits)
     torch.testing.assert_close(gradient(mean, logits), right)
 
@@ -220,11 +254,31 @@ def test_a_prior_pulls_rewards_toward_0_and_makes_them_finite():
     assert 5 / (1 + math.exp(2 * r[0])) == pytest.approx(0.5 * r[0].item())
 
 
-def test_answers_that_are_never_compared_are_counted():
-    wins = torch.ones(3, 3, dtype=torch.float64)
-    wins[2], wins[:, 2] = 0.0, 0.0
-    with pytest.raises(ValueError, match=re.escape("never compared (1 of 3)")):
+@pytest.mark.parametrize(
+    ("won", "gap"),
+    [
+        ([(0, 1), (1, 0)], "0 never wins against answer 2"),  # 2 is never compared
+        ([(0, 1), (1, 0), (2, 3), (3, 2)], "0 never wins against answer 2"),
+        ([(0, 1), (1, 2), (1, 0)], "2 never wins against answer 0"),
+        ([(0, 1), (1, 2)], "1 never wins against answer 0"),
+    ],
+)
+def test_a_table_without_chains_of_wins_is_refused(won, gap):
+    size = max(2, *(max(pair) for pair in won)) + 1
+    wins = torch.zeros(size, size, dtype=torch.float64)
+    for i, j in won:
+        wins[i, j] = 3.0
+    with pytest.raises(ValueError, match=re.escape(f"answer {gap}")):
         dpo.reward_table(wins)
+    assert dpo.reward_table(wins, prior=0.1).isfinite().all()
+
+
+def test_one_win_around_a_circle_is_enough():
+    wins = torch.tensor([[0.0, 9, 0], [0, 0, 9], [1, 0, 0]], dtype=torch.float64)
+    r = dpo.reward_table(wins)
+    chance = (r[:, None] - r).sigmoid()
+    slope = (wins - (wins + wins.T) * chance).sum(1)
+    assert slope.abs().max() < 1e-9 and r[0] > r[1] > r[2]
 
 
 # Samples and fits
@@ -377,10 +431,25 @@ def test_answers_that_were_never_shown_are_free(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sampling_at_another_temperature_is_another_policy(seed):
-    goal = a_goal(seed, prompts=1)
-    cold = goal.optimum.logits / 0.5
-    assert goal.distance(cold) > 0.05
+def test_log_ratios_of_another_temperature_give_another_kl(seed):
+    # Samples of the policy at temperature .7: its KL from the reference is the mean of
+    # log-ratios scored at .7. Scored at 1 they miss it, and the policy is another one.
+    goal, temperature = a_goal(seed, prompts=1), 0.7
+    cold = goal.optimum.logits / temperature
+    law = goal.language.log_probs(cold).exp()
+    means = {}
+    for name, table in (("right", cold), ("wrong", goal.optimum.logits)):
+        h = goal.language.log_probs(table) - goal.reference_log_probs
+        means[name] = (law * h).sum().item()
+    price = exact_kl(law.log(), goal.reference_log_probs).item()
+    assert means["right"] == pytest.approx(price)
+    assert price - means["wrong"] > 0.02
+    assert goal.distance(cold) > 0.02
+
+
+def test_a_rejected_answer_of_probability_0_costs_nothing():
+    loss = dpo.dpo_loss(torch.tensor(0.0), torch.tensor(-math.inf), 0.5)
+    assert loss.item() == 0.0
 
 
 # Bad input
@@ -410,6 +479,44 @@ BAD = [
         ),
         "weights are (0.0, 1.0)",
     ),
+    (
+        lambda: dpo.kto_loss(
+            torch.ones(1), torch.ones(1) > 0, torch.ones(1), 0.1, (1.0, math.inf)
+        ),
+        "weights are (1.0, inf)",
+    ),
+    (
+        lambda: dpo.kto_loss(torch.ones(2), torch.ones(2) > 0, torch.ones(2, 1), 0.1),
+        "point has shape (2, 1)",
+    ),
+    (
+        lambda: dpo.kto_loss(
+            torch.tensor([math.nan]), torch.ones(1) > 0, torch.ones(1), 0.1
+        ),
+        "log_ratios has 1 NaN among 1",
+    ),
+    (
+        lambda: dpo.dpo_loss(torch.ones(2), torch.tensor([0.0, math.nan]), 0.1),
+        "rejected has 1 NaN among 2",
+    ),
+    (
+        lambda: dpo.ipo_loss(torch.tensor([math.nan]), torch.ones(1), 0.1),
+        "chosen has 1 NaN among 1",
+    ),
+    (
+        lambda: dpo.draw_pairs(a_goal(), 2, seeded(), behavior=torch.ones(1, 27)),
+        "behavior has shape (1, 27)",
+    ),
+    (
+        lambda: dpo.draw_pairs(a_goal(), 2, seeded(), behavior=torch.ones(2, 27)),
+        "sum 27",
+    ),
+    (
+        lambda: dpo.expected_loss(
+            a_goal(), a_goal().reference, dpo_of(1.0), behavior=-torch.ones(2, 27)
+        ),
+        "least -1",
+    ),
     (lambda: dpo.win_probability(a_goal(), 0.6), "flip is 0.6"),
     (lambda: dpo.draw_pairs(a_goal(), 0, seeded()), "count is 0"),
     (lambda: dpo.draw_pairs(a_goal(), 1, seeded(), flip=-0.1), "flip is -0.1"),
@@ -421,7 +528,12 @@ BAD = [
     ),
     (lambda: dpo.reward_table(torch.ones(2, 3)), "shape (2, 3)"),
     (lambda: dpo.reward_table(-torch.ones(2, 2)), "least entry -1"),
+    (lambda: dpo.reward_table(torch.full((2, 2), math.nan)), "least entry nan"),
     (lambda: dpo.reward_table(torch.ones(2, 2), prior=-1.0), "prior is -1.0"),
+    (
+        lambda: dpo.reward_table(torch.tensor([[0.0, 5], [1, 0]]).double(), steps=1),
+        "step 1 moves a reward by",
+    ),
     (
         lambda: dpo.fit(a_goal(), dpo_of(1.0), lambda: torch.zeros(1), steps=0),
         "steps is 0",
@@ -442,6 +554,13 @@ def test_a_network_is_not_trained_on_bad_input():
         dpo.train_dpo(net, good, less, dpo_of(1.0), 1, seeded())
     with pytest.raises(ValueError, match="batch 0"):
         dpo.train_dpo(net, good, bad, dpo_of(1.0), 1, seeded(), batch=0)
+    other = (bad[0].clone(), *bad[1:])
+    other[0][1, 0] = 2
+    message = "pair 1 has the prompts [4] and [2]"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        dpo.train_dpo(net, good, other, dpo_of(1.0), 1, seeded())
     torch.nn.init.constant_(net.head.weight, torch.nan)
-    with pytest.raises(ValueError, match="the loss is nan at step 0"):
+    with pytest.raises(ValueError, match="chosen has 64 NaN among 64"):
         dpo.train_dpo(net, good, bad, dpo_of(1.0), 1, seeded())
+    with pytest.raises(ValueError, match="the loss is nan at step 0"):
+        dpo.train_dpo(net, good, bad, lambda w, lost: w - lost, 1, seeded())

@@ -39,9 +39,24 @@ def test_eq_dpo_optimum(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_eq_dpo_gap(seed):
+    goal = a_goal(seed)
+    logits = some_logits(goal, seed)
+    ref, r = goal.reference_log_probs[0].exp().tolist(), goal.reward[0].tolist()
+    p = goal.language.log_probs(logits)[0].exp().tolist()
+    Z = sum(q * math.exp(x / 0.4) for q, x in zip(ref, r, strict=True))
+    best = [q * math.exp(x / 0.4) / Z for q, x in zip(ref, r, strict=True)]
+    kl = sum(x * math.log(x / y) for x, y in zip(p, best, strict=True))
+    assert goal.value(logits).item() == pytest.approx(0.4 * math.log(Z) - 0.4 * kl)
+    assert goal.distance(logits).item() == pytest.approx(kl)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_eq_dpo_reward(seed):
     goal = a_goal(seed)
-    log_z = goal.optimum.value.item() / 0.4
+    ref, r = goal.reference_log_probs[0].exp().tolist(), goal.reward[0].tolist()
+    Z = sum(q * math.exp(x / 0.4) for q, x in zip(ref, r, strict=True))
+    log_z = math.log(Z)
     h = ratios(goal, goal.optimum.logits)
     right = [0.4 * x + 0.4 * log_z for x in h]
     assert goal.reward[0].tolist() == pytest.approx(right, abs=1e-9)

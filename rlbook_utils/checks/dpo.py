@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -45,44 +47,65 @@ weight = Checker(
 """Weight of each pair in DPO's gradient, from log-ratios and ``beta``."""
 
 
-def _log_ratio(logp: Tensor, logp_ref: Tensor, mask: Tensor) -> Tensor:
-    return dpo.log_ratio(logp, logp_ref, mask.bool())
+def _training(
+    reference: Tensor,
+    pairs: Tensor,
+    beta: float,
+    steps: int,
+    *,
+    follows: bool = False,
+    anchored: bool = True,
+    sign: int = 1,
+    scale: float | None = None,
+) -> Tensor:
+    logits = reference.clone()
+    start = reference.log_softmax(-1) if anchored else torch.zeros_like(reference)
+    for _ in range(steps):
+        logits = logits.detach().requires_grad_()
+        if follows:
+            start = logits.detach().log_softmax(-1)
+        h = sign * (logits.log_softmax(-1) - start)[pairs]
+        loss = dpo.dpo_loss(h[:, 0], h[:, 1], scale or beta).mean()
+        logits = logits - torch.autograd.grad(loss, logits)[0]
+    return logits.detach().log_softmax(-1)
 
 
-def _mean(logp: Tensor, logp_ref: Tensor, mask: Tensor) -> Tensor:
-    return _log_ratio(logp, logp_ref, mask) / mask.sum(1)
-
-
-def _unmasked(logp: Tensor, logp_ref: Tensor, mask: Tensor) -> Tensor:
-    return (logp - logp_ref).sum(1)
-
-
-def _no_reference(logp: Tensor, logp_ref: Tensor, mask: Tensor) -> Tensor:
-    return (logp * mask).sum(1)
-
-
-def _swapped(logp: Tensor, logp_ref: Tensor, mask: Tensor) -> Tensor:
-    return _log_ratio(logp_ref, logp, mask)
-
-
-log_ratio = Checker(
-    "log_ratio",
-    _log_ratio,
+training = Checker(
+    "training",
+    _training,
     [
         {
-            "logp": torch.tensor([[-1.0, -0.5, -2.0], [-0.1, -3.0, -1.0]]),
-            "logp_ref": torch.tensor([[-1.5, -1.5, -1.0], [-0.3, -2.0, -2.5]]),
-            "mask": torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]),
-        }
+            "reference": torch.tensor([0.6, 0.3, 0.1]).log(),
+            "pairs": torch.tensor([[1, 0], [1, 0], [1, 0], [0, 1], [2, 1], [1, 2]]),
+            "beta": 0.5,
+            "steps": 40,
+        },
+        {
+            "reference": torch.tensor([0.0, 1.0]),
+            "pairs": torch.tensor([[0, 1]]),
+            "beta": 2.0,
+            "steps": 3,
+        },
     ],
+    rtol=1e-4,
+    atol=1e-5,
     mistakes=[
-        Mistake(_mean, "A response's log-probability is a sum: do not average."),
-        Mistake(_unmasked, "Tokens outside the mask are counted."),
-        Mistake(_no_reference, "The reference is missing."),
-        Mistake(_swapped, "The policy comes first, then the reference."),
+        Mistake(
+            partial(_training, follows=True),
+            "Your reference follows the policy: all margins stay 0. It needs a copy.",
+        ),
+        Mistake(
+            partial(_training, anchored=False),
+            "The reference is missing: h is a difference of two log-probabilities.",
+        ),
+        Mistake(
+            partial(_training, sign=-1),
+            "Chosen and rejected are swapped, or you climb the loss.",
+        ),
+        Mistake(partial(_training, scale=1.0), "Beta is missing from the margin."),
     ],
 )
-"""Log-ratios of responses (B,) from token log-probabilities and a mask (B, T)."""
+"""Log-probabilities (n,) after gradient descent with step 1 on ``pairs``."""
 
 
 def _noisy_loss(margin: Tensor, beta: float, flip: float) -> Tensor:
@@ -105,6 +128,11 @@ def _unbiased(margin: Tensor, beta: float, flip: float) -> Tensor:
     return ((1 - flip) * right - flip * wrong) / (1 - 2 * flip)
 
 
+def _likelihood(margin: Tensor, beta: float, flip: float) -> Tensor:
+    right = (beta * margin).sigmoid()
+    return -((1 - flip) * right + flip * (1 - right)).log()
+
+
 def _mixed_margin(margin: Tensor, beta: float, flip: float) -> Tensor:
     return functional.softplus(-beta * (1 - 2 * flip) * margin)
 
@@ -120,6 +148,7 @@ noisy_loss = Checker(
         Mistake(_as_if_clean, "You trust each label fully."),
         Mistake(_flipped, "Most labels are right: the weights are swapped."),
         Mistake(_unbiased, "This is the unbiased version: add the two losses."),
+        Mistake(_likelihood, "Mix the losses, not the probabilities."),
         Mistake(_mixed_margin, "Mix the losses, not the margins."),
     ],
 )
