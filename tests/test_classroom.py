@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -446,7 +447,7 @@ def hostile(name, kind):
     return notebook
 
 
-def otter_marks(name, notebook, folder):
+def otter_marks(name, notebook, folder, **variables):
     """Grade a notebook as Gradescope's container does; return points by question."""
     for part in ("source", "submission", "results"):
         (folder / part).mkdir(parents=True)
@@ -461,7 +462,7 @@ def otter_marks(name, notebook, folder):
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=folder,
-        env=env,
+        env=env | variables,
         capture_output=True,
         text=True,
     )
@@ -754,6 +755,87 @@ def test_the_sandbox_has_one_folder_little_memory_and_an_end():
     assert shown == "".join(sorted("none/work"))
     task["cells"], task["total_seconds"] = ["import time\ntime.sleep(60)"], 3
     assert not [r for r in grading.run(task, "bwrap") if r.get("question")]
+
+
+# ------------------------------------------------------------ Gradescope
+
+
+def test_the_zip_sets_up_what_its_judge_needs(built):
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")
+    with zipfile.ZipFile(course.BUILT / "otter" / f"{ONE}.zip") as archive:
+        read = {name: archive.read(name) for name in archive.namelist()}
+    needs = yaml.safe_load(read["environment.yml"])
+    *_, wanted = needs["dependencies"]
+    for name in assignments.PINNED:
+        assert [p for p in wanted["pip"] if re.fullmatch(rf"{name}==.*", p)]
+        assert {p for p in wanted["pip"] if p.startswith(f"{name}==")} <= set(pins)
+    version = f"python={sys.version_info.major}.{sys.version_info.minor}"
+    assert version in needs["dependencies"]
+    assert b"/autograder/source/environment.yml" in read["setup.sh"]
+    assert b"python /autograder/source/run_otter.py" in read["run_autograder"]
+    assert {*assignments.ZIPPED, "rlbook_utils/page/check.py"} <= set(read)
+
+
+def test_the_plugin_takes_the_best_sandbox_that_there_is(monkeypatch):
+    import otter_plugin
+
+    monkeypatch.setattr(grading, "has_bubblewrap", lambda: True)
+    assert otter_plugin.sandbox() == "bwrap"
+    monkeypatch.setattr(grading, "has_bubblewrap", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert otter_plugin.sandbox() == "unsafe"
+
+
+LOOK = """
+import os
+def {first}(*args, **kwargs):
+    found = ["user %d" % os.geteuid()]
+    for name, mode in (
+        ("submission/{name}.ipynb", "r"), ("source/graded.json", "r"),
+        ("source/grading.py", "r"), ("source/grading.py", "a"),
+        ("results/results.json", "w"), ("submission/new", "w"),
+    ):
+        try:
+            open(os.path.join("{folder}", name), mode).close()
+            found.append(mode + " " + name)
+        except OSError:
+            pass
+    return found + [key for key in os.environ if "COURSE" in key]
+"""
+
+
+@pytest.fixture
+def modes_kept():
+    """Give the folders above Python their modes back."""
+    above = list(Path(os.path.realpath(sys.executable)).parents)
+    modes = [folder.stat().st_mode for folder in above]
+    yield
+    for folder, mode in zip(above, modes, strict=True):
+        if folder.stat().st_mode != mode:
+            folder.chmod(mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become nobody")
+def test_without_bubblewrap_gradescope_runs_it_as_nobody(built, modes_kept):
+    first, *others = WORKS[ONE].questions
+    with tempfile.TemporaryDirectory(prefix="rlbook-") as name:
+        # Like /autograder: open to everybody but for what the judge closes.
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+        (folder / "bin" / "bwrap").chmod(0o755)
+        look = LOOK.replace("{first}", first.name).replace("{name}", ONE)
+        answers = {q.name: q.solution for q in others}
+        answers[first.name] = look.replace("{folder}", str(folder))
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
+        marks = otter_marks(ONE, submission(ONE, answers), folder, PATH=path)
+        found = json.loads((folder / "results" / "results.json").read_text("utf-8"))
+    points, message = marks[first.name]
+    seen = re.search(r"yours +(.*)", message)[1]
+    assert points == 0 and seen == f"['user 65534', 'r submission/{ONE}.ipynb']"
+    assert all(marks[q.name][0] == q.points for q in others)
+    assert {t["visibility"] for t in found["tests"] if "score" in t} == {"hidden"}
 
 
 # ------------------------------------------------------------ the manual
