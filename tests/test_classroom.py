@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -447,8 +446,8 @@ def hostile(name, kind):
     return notebook
 
 
-def otter_marks(name, notebook, folder, **variables):
-    """Grade a notebook as Gradescope's container does; return points by question."""
+def otter_place(name, notebook, folder):
+    """Lay a submission out as in Gradescope's container; return otter's script."""
     for part in ("source", "submission", "results"):
         (folder / part).mkdir(parents=True)
     with zipfile.ZipFile(course.BUILT / "otter" / f"{name}.zip") as archive:
@@ -458,18 +457,47 @@ def otter_marks(name, notebook, folder, **variables):
     script = folder / "source" / "run_otter.py"
     text = script.read_text().replace('"/autograder"', repr(str(folder)))
     script.write_text(text)
+    return script
+
+
+def otter_run(*command, **variables):
+    """Run otter outside of this process and without this repository in its path."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=folder,
-        env=env | variables,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, *map(str, command)]
+    env |= variables
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    return done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def otter_marks(folder, said):
+    """Return otter's points and messages by question."""
     path = folder / "results" / "results.json"
-    assert path.exists(), done.stdout[-2000:] + done.stderr[-2000:]
+    assert path.exists(), said
     tests = json.loads(path.read_text(encoding="utf-8"))["tests"]
     return {t["name"]: (t["score"], t["output"]) for t in tests if "score" in t}
+
+
+# Runs otter's scripts, two at once, each in a process of its own: a fork, since to
+# import otter takes longer than all that it does afterwards.
+FORKS = """
+import os, runpy, sys
+import otter.run.run_autograder
+running = set()
+for script in sys.argv[1:]:
+    if len(running) == 2:
+        running.discard(os.wait()[0])
+    child = os.fork()
+    if not child:
+        os.chdir(os.path.dirname(os.path.dirname(script)))
+        sys.path[0], sys.argv = os.path.dirname(script), [script]
+        try:
+            runpy.run_path(script, run_name="__main__")
+        finally:
+            os._exit(0)
+    running.add(child)
+while running:
+    running.discard(os.wait()[0])
+"""
 
 
 class Trip(NamedTuple):
@@ -500,16 +528,13 @@ def round_trip(built):
         nbformat.write(notebook, folder / student / f"{name}.ipynb")
     (folder / "unreadable").mkdir()
     (folder / "unreadable" / f"{ONE}.ipynb").write_text("{ no notebook")
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+    places = {key: built / "otter" / "-".join(key) for key in work}
+    scripts = [otter_place(key[1], work[key], place) for key, place in places.items()]
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBMISSIONS", str(folder))
         assert grade.main() == 0
-        jobs = {
-            key: pool.submit(
-                otter_marks, key[1], notebook, built / "otter" / "-".join(key)
-            )
-            for key, notebook in work.items()
-        }
-        otter = {key: job.result() for key, job in jobs.items()}
+    said = otter_run("-c", FORKS, *scripts)
+    otter = {key: otter_marks(place, said) for key, place in places.items()}
     return Trip(folder, read_csv(), otter)
 
 
@@ -829,7 +854,8 @@ def test_without_bubblewrap_gradescope_runs_it_as_nobody(built, modes_kept):
         answers = {q.name: q.solution for q in others}
         answers[first.name] = look.replace("{folder}", str(folder))
         path = f"{folder / 'bin'}:{os.environ['PATH']}"
-        marks = otter_marks(ONE, submission(ONE, answers), folder, PATH=path)
+        script = otter_place(ONE, submission(ONE, answers), folder)
+        marks = otter_marks(folder, otter_run(script, PATH=path))
         found = json.loads((folder / "results" / "results.json").read_text("utf-8"))
     points, message = marks[first.name]
     seen = re.search(r"yours +(.*)", message)[1]
