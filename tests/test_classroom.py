@@ -9,8 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ SECRET, OTHER = "only-for-tests-one", "only-for-tests-two"
 SECRETS = [SECRET, OTHER, *(f"one-more-secret-{k}" for k in range(6))]
 SECONDS = "15"
 # Chapters whose assignment is still to be written.
-MISSING = {"lm_policy"}
+MISSING: set[str] = set()
 NAMES = assignments.names(ROOT)
 WORKS = {name: assignments.read(ROOT, name) for name in NAMES}
 BOOK = convert.read_book(ROOT)
@@ -446,8 +446,8 @@ def hostile(name, kind):
     return notebook
 
 
-def otter_marks(name, notebook, folder):
-    """Grade a notebook as Gradescope's container does; return points by question."""
+def otter_place(name, notebook, folder):
+    """Lay a submission out as in Gradescope's container; return otter's script."""
     for part in ("source", "submission", "results"):
         (folder / part).mkdir(parents=True)
     with zipfile.ZipFile(course.BUILT / "otter" / f"{name}.zip") as archive:
@@ -457,18 +457,47 @@ def otter_marks(name, notebook, folder):
     script = folder / "source" / "run_otter.py"
     text = script.read_text().replace('"/autograder"', repr(str(folder)))
     script.write_text(text)
+    return script
+
+
+def otter_run(*command, **variables):
+    """Run otter outside of this process and without this repository in its path."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, *map(str, command)]
+    env |= variables
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    return done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def otter_marks(folder, said):
+    """Return otter's points and messages by question."""
     path = folder / "results" / "results.json"
-    assert path.exists(), done.stdout[-2000:] + done.stderr[-2000:]
+    assert path.exists(), said
     tests = json.loads(path.read_text(encoding="utf-8"))["tests"]
     return {t["name"]: (t["score"], t["output"]) for t in tests if "score" in t}
+
+
+# Runs otter's scripts, two at once, each in a process of its own: a fork, since to
+# import otter takes longer than all that it does afterwards.
+FORKS = """
+import os, runpy, sys
+import otter.run.run_autograder
+running = set()
+for script in sys.argv[1:]:
+    if len(running) == 2:
+        running.discard(os.wait()[0])
+    child = os.fork()
+    if not child:
+        os.chdir(os.path.dirname(os.path.dirname(script)))
+        sys.path[0], sys.argv = os.path.dirname(script), [script]
+        try:
+            runpy.run_path(script, run_name="__main__")
+        finally:
+            os._exit(0)
+    running.add(child)
+while running:
+    running.discard(os.wait()[0])
+"""
 
 
 class Trip(NamedTuple):
@@ -499,16 +528,13 @@ def round_trip(built):
         nbformat.write(notebook, folder / student / f"{name}.ipynb")
     (folder / "unreadable").mkdir()
     (folder / "unreadable" / f"{ONE}.ipynb").write_text("{ no notebook")
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+    places = {key: built / "otter" / "-".join(key) for key in work}
+    scripts = [otter_place(key[1], work[key], place) for key, place in places.items()]
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBMISSIONS", str(folder))
         assert grade.main() == 0
-        jobs = {
-            key: pool.submit(
-                otter_marks, key[1], notebook, built / "otter" / "-".join(key)
-            )
-            for key, notebook in work.items()
-        }
-        otter = {key: job.result() for key, job in jobs.items()}
+    said = otter_run("-c", FORKS, *scripts)
+    otter = {key: otter_marks(place, said) for key, place in places.items()}
     return Trip(folder, read_csv(), otter)
 
 
@@ -754,6 +780,88 @@ def test_the_sandbox_has_one_folder_little_memory_and_an_end():
     assert shown == "".join(sorted("none/work"))
     task["cells"], task["total_seconds"] = ["import time\ntime.sleep(60)"], 3
     assert not [r for r in grading.run(task, "bwrap") if r.get("question")]
+
+
+# ------------------------------------------------------------ Gradescope
+
+
+def test_the_zip_sets_up_what_its_judge_needs(built):
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")
+    with zipfile.ZipFile(course.BUILT / "otter" / f"{ONE}.zip") as archive:
+        read = {name: archive.read(name) for name in archive.namelist()}
+    needs = yaml.safe_load(read["environment.yml"])
+    *_, wanted = needs["dependencies"]
+    for name in assignments.PINNED:
+        assert [p for p in wanted["pip"] if re.fullmatch(rf"{name}==.*", p)]
+        assert {p for p in wanted["pip"] if p.startswith(f"{name}==")} <= set(pins)
+    version = f"python={sys.version_info.major}.{sys.version_info.minor}"
+    assert version in needs["dependencies"]
+    assert b"/autograder/source/environment.yml" in read["setup.sh"]
+    assert b"python /autograder/source/run_otter.py" in read["run_autograder"]
+    assert {*assignments.ZIPPED, "rlbook_utils/page/check.py"} <= set(read)
+
+
+def test_the_plugin_takes_the_best_sandbox_that_there_is(monkeypatch):
+    import otter_plugin
+
+    monkeypatch.setattr(grading, "has_bubblewrap", lambda: True)
+    assert otter_plugin.sandbox() == "bwrap"
+    monkeypatch.setattr(grading, "has_bubblewrap", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert otter_plugin.sandbox() == "unsafe"
+
+
+LOOK = """
+import os
+def {first}(*args, **kwargs):
+    found = ["user %d" % os.geteuid()]
+    for name, mode in (
+        ("submission/{name}.ipynb", "r"), ("source/graded.json", "r"),
+        ("source/grading.py", "r"), ("source/grading.py", "a"),
+        ("results/results.json", "w"), ("submission/new", "w"),
+    ):
+        try:
+            open(os.path.join("{folder}", name), mode).close()
+            found.append(mode + " " + name)
+        except OSError:
+            pass
+    return found + [key for key in os.environ if "COURSE" in key]
+"""
+
+
+@pytest.fixture
+def modes_kept():
+    """Give the folders above Python their modes back."""
+    above = list(Path(os.path.realpath(sys.executable)).parents)
+    modes = [folder.stat().st_mode for folder in above]
+    yield
+    for folder, mode in zip(above, modes, strict=True):
+        if folder.stat().st_mode != mode:
+            folder.chmod(mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become nobody")
+def test_without_bubblewrap_gradescope_runs_it_as_nobody(built, modes_kept):
+    first, *others = WORKS[ONE].questions
+    with tempfile.TemporaryDirectory(prefix="rlbook-") as name:
+        # Like /autograder: open to everybody but for what the judge closes.
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+        (folder / "bin" / "bwrap").chmod(0o755)
+        look = LOOK.replace("{first}", first.name).replace("{name}", ONE)
+        answers = {q.name: q.solution for q in others}
+        answers[first.name] = look.replace("{folder}", str(folder))
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
+        script = otter_place(ONE, submission(ONE, answers), folder)
+        marks = otter_marks(folder, otter_run(script, PATH=path))
+        found = json.loads((folder / "results" / "results.json").read_text("utf-8"))
+    points, message = marks[first.name]
+    seen = re.search(r"yours +(.*)", message)[1]
+    assert points == 0 and seen == f"['user 65534', 'r submission/{ONE}.ipynb']"
+    assert all(marks[q.name][0] == q.points for q in others)
+    assert {t["visibility"] for t in found["tests"] if "score" in t} == {"hidden"}
 
 
 # ------------------------------------------------------------ the manual

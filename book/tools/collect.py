@@ -17,6 +17,10 @@ from typing import Any
 
 import numpy as np
 
+# jsonschema, on the way to nbclient, compiles a grammar of web addresses for more than
+# a second wherever it finds this package; notebooks need none of it.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 PRINTED = 200_000
 ELEMENTS = 100_000
 MIME = "application/x-rlbook+json"
