@@ -76,7 +76,7 @@ contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
 
 nbval: .venv/.ready
-	$(call stage,nbval,$(PYTEST) --nbval chapters)
+	$(call stage,nbval,$(PYTEST) --nbval chapters$(if $(ONLY),/$(ONLY).ipynb))
 
 peers: .venv-bench/.ready
 	$(call stage,peers,.venv-bench/bin/python -m pytest -q tests/test_peers.py)

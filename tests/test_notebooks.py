@@ -85,6 +85,24 @@ def test_a_changed_pin_runs_everything(toy):
     assert toy.ran() == ["one", "two"]
 
 
+def test_what_a_run_took_is_on_record_until_the_code_changes(toy):
+    """Another run of the same code leaves the record as it is."""
+    first = json.loads(toy.read("book/runs.json"))
+    assert sorted(first) == ["one", "two"]
+    assert first["one"]["seconds"] >= 1 and first["one"]["device"] == "cpu"
+    required = toy.read("requirements.txt")
+    pins = re.findall(r"(?m)^(torch|numpy|matplotlib|ipywidgets)==(\S+)$", required)
+    found = first["one"]["versions"]
+    assert {name: found[name].split("+")[0] for name, _ in pins} == dict(pins)
+    first["one"]["seconds"] = first["two"]["seconds"] = 77
+    toy.write("book/runs.json", json.dumps(first))
+    toy.edit("book/chapters/two.md", "half(3))", "half(4))")
+    assert toy.make_notebooks(FORCE="1").returncode == 0
+    second = json.loads(toy.read("book/runs.json"))
+    assert second["one"] == first["one"]
+    assert second["two"]["seconds"] != 77
+
+
 def test_a_changed_address_runs_nothing_and_reaches_every_notebook(toy):
     done = toy.command(
         "book/tools/render.py", "--repository", "https://host.test/me/mine.git"

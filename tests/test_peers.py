@@ -1,8 +1,12 @@
 """The book beside other libraries, which only the bench's environment holds."""
 
 import contextlib
+import importlib
+import inspect
+import re
 import sys
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import bench
@@ -15,6 +19,8 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from rlbook_utils import dpo, lm_policy, rlhf
 from rlbook_utils.worlds import tasks
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("method", [*bench.METHODS, "toolbox"])
@@ -186,3 +192,20 @@ def test_the_loss_of_another_kto_trainer_is_ours(monkeypatch):
     torch.testing.assert_close(ours, theirs)
     slopes = torch.autograd.grad(ours, again)[0], torch.autograd.grad(theirs, parameter)
     torch.testing.assert_close(slopes[0], slopes[1][0])
+
+
+def usual_values():
+    """Return the rows of the book's table of library defaults."""
+    text = (ROOT / "book/tables.md").read_text(encoding="utf-8")
+    return re.findall(r"(?m)^\| `(\w+)\.(\w+)` \| `(\w+)` \| (\S+) \|$", text)
+
+
+def test_the_table_of_usual_values_is_long_enough():
+    assert len(usual_values()) > 20
+
+
+@pytest.mark.parametrize("library, call, setting, said", usual_values())
+def test_usual_values_are_the_libraries_defaults(library, call, setting, said):
+    made = getattr(importlib.import_module(library), call)
+    default = inspect.signature(made).parameters[setting].default
+    assert str(default) == said

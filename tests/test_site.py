@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gzip
+import math
 import os
 import re
 import shutil
@@ -12,10 +13,11 @@ import threading
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlparse
+from urllib.parse import quote, unquote, urldefrag, urlparse
 
 import convert
 import pytest
+import rlbook_proofs
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 from toy_book import ToyBook
@@ -32,6 +34,7 @@ PAGES = {
     "landing": ("book", "book/intro.html"),
     "chapter": ("book", "chapters/bandits.html"),
     "notation": ("book", "book/notation.html"),
+    "tables": ("book", "book/tables.html"),
     "kit": ("kit", "chapters/kit.html"),
 }
 WIDTHS = (320, 390, 768, 1400)
@@ -511,10 +514,122 @@ def test_formulas_are_the_only_reason_to_load_mathjax(page, book):
     assert not any("fontawesome" in url for url in asked)
 
 
-def test_the_search_finds_thompson(page, book):
-    page.goto(f"{book}/search.html?q=Thompson")
-    page.locator("#search-results li").first.wait_for()
-    assert "Multi-armed bandits" in page.inner_text("#search-results")
+QUESTIONS = {
+    "Thompson sampling": "chapters/bandits",
+    "UCB": "chapters/bandits",
+    "regret": "chapters/bandits",
+    "lai_robbins_constant": "book/api",
+    "Markov property": "chapters/mdp",
+    "occupancy": "chapters/mdp",
+    "TabularMDP": "book/api",
+    "Bellman optimality": "chapters/bellman",
+    "value iteration": "chapters/bellman",
+    "policy iteration": "chapters/bellman",
+    "prioritized_value_iteration": "book/api",
+    "contraction": "chapters/bellman",
+    "Q-learning": "chapters/td",
+    "Sarsa": "chapters/td",
+    "maximization bias": "chapters/td",
+    "double Q-learning": "chapters/td",
+    "n_step_td": "book/api",
+    "REINFORCE": "chapters/policy_gradient",
+    "baseline": "chapters/policy_gradient",
+    "log-derivative": "chapters/refresher",
+    "exact_gradient": "book/api",
+    "generalized advantage estimation": "chapters/actor_critic",
+    "generalized_advantage_estimation": "book/api",
+    "truncated": "chapters/actor_critic",
+    "trust region": "chapters/ppo",
+    "clip range": "chapters/ppo",
+    "conjugate gradient": "chapters/ppo",
+    "soft value iteration": "chapters/maxent",
+    "temperature": "chapters/maxent",
+    "exponential tilt": "chapters/maxent",
+    "KV cache": "chapters/lm_policy",
+    "label shift": "chapters/lm_policy",
+    "reward model": "chapters/rlhf",
+    "Bradley-Terry": "chapters/rlhf",
+    "best-of-n": "chapters/rlhf",
+    "reward hacking": "chapters/rlhf",
+    "DPO": "chapters/dpo",
+    "KTO": "chapters/dpo",
+    "GRPO": "chapters/grpo",
+    "leave-one-out": "chapters/grpo",
+    "pass@k": "chapters/grpo",
+    "interquartile mean": "chapters/statistics",
+    "bootstrap": "chapters/statistics",
+    "epsilon": "book/notation",
+    "Colab": "book/how-to-read",
+    "assignments": "book/teaching",
+    "learning_rate": "book/tables",
+}
+
+
+@pytest.mark.parametrize("question, found", QUESTIONS.items())
+def test_the_search_finds_what_a_reader_asks_for(page, book, question, found):
+    """The page must be among the first ten results."""
+    page.goto(f"{book}/search.html?q={quote(question)}")
+    page.locator(".search-summary").filter(
+        has_text=re.compile(r"\d|not match")
+    ).wait_for()
+    links = [
+        a.get_attribute("href") for a in page.locator("#search-results li > a").all()
+    ]
+    assert any(link.startswith(f"{found}.html") for link in links[:10]), links[:10]
+
+
+def test_the_search_is_asked_enough():
+    assert len(QUESTIONS) >= 40
+
+
+@pytest.mark.parametrize("name", convert.chapter_names(ROOT))
+def test_words_of_the_glossary_are_linked_once_where_they_first_stand(page, book, name):
+    visit(page, f"{book}/chapters/{name}.html")
+    words = [a.inner_text().lower() for a in page.locator("a.rl-term").all()]
+    assert len(words) > 3 and len(words) == len(set(words))
+    assert all(
+        "glossary.html#term-" in a
+        for a in page.locator("a.rl-term").evaluate_all(
+            "found => found.map(one => one.getAttribute('href'))"
+        )
+    )
+    links = page.locator(".bd-article p a[href*='glossary.html#term-']")
+    linked = {a.inner_text().lower() for a in links.all()}
+    for word in ("policy", "episode"):
+        prose = page.locator(".bd-article section > p").all_inner_texts()
+        if any(re.search(rf"(?<![\w-]){word}s?(?![\w-])", text) for text in prose):
+            assert linked & {word, f"{word}s"} or any(word in one for one in linked), (
+                word
+            )
+
+
+@pytest.mark.parametrize("kind", ["identity", "group"])
+def test_the_small_proofs_compute_what_python_does(page, book, kind):
+    """Move both sliders; the line's numbers are those of the extension's functions."""
+    visit(page, f"{book}/book/intro.html")
+    root = page.locator(f".rl-proof[data-proof={kind}]")
+    first, second = root.locator("[type=range]").all()
+    for a, b in (
+        ((0.4, 0.85), (0.9, 0.2)) if kind == "identity" else ((0.1, 4), (0.5, 0))
+    ):
+        for slider, value in ((first, a), (second, b)):
+            slider.evaluate(
+                "(one, value) => { one.value = value;"
+                " one.dispatchEvent(new Event('input')); }",
+                str(value),
+            )
+        found = [
+            float(x) for x in re.findall(r"\d\.\d+", root.inner_text(".rl-sentence"))
+        ]
+        if kind == "identity":
+            *_, lacks, divergence = rlbook_proofs.both_sides(a, b)
+            assert found == [round(lacks, 4), round(divergence, 4)]
+        else:
+            size = rlbook_proofs.GROUPS[b]
+            most = math.sqrt(size) * (1 - 1 / size)
+            made = rlbook_proofs.multiplier(a, size)
+            assert found == [round(made, 2), round(most, 2)]
+        assert root.locator(".rl-check-word").inner_text() == "Checked"
 
 
 def test_a_chapter_offers_colab_download_and_a_report(page, book):

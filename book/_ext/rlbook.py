@@ -23,6 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import convert
 import rlbook_landing
+import rlbook_lists
+import rlbook_proofs
+import rlbook_terms
 import rlbook_theme
 
 VERSION = "1"
@@ -222,41 +225,6 @@ class Quiz(SphinxDirective):
         return [*parsed, *messages]
 
 
-class ClaimsList(SphinxDirective):
-    """Every claim of the book, read from the notebooks."""
-
-    def run(self) -> list[nodes.Node]:
-        """Build one table a chapter."""
-        root = Path(self.env.srcdir)
-        out: list[nodes.Node] = []
-        for name in convert.chapter_names(root):
-            path = root / "chapters" / f"{name}.ipynb"
-            self.env.note_dependency(str(path))
-            claims = list(convert.records(nbformat.read(path, as_version=4), "claim"))
-            rows = [self._row(name, claim) for claim in claims]
-            title = convert.read_text(root, name).title
-            head = "<tr><th>Claim</th><th>Value</th><th>Range</th></tr>"
-            out.append(nodes.rubric(text=title))
-            out.append(
-                nodes.raw(
-                    "",
-                    f'<table class="table rl-claims"><thead>{head}</thead>'
-                    f"<tbody>{''.join(rows)}</tbody></table>",
-                    format="html",
-                )
-            )
-        return out
-
-    def _row(self, name: str, claim: dict[str, str]) -> str:
-        up = "../" * self.env.docname.count("/")
-        link = f"{up}chapters/{name}.html#claim-{claim['id']}"
-        return (
-            f'<tr><td><a href="{link}">{html.escape(claim["id"])}</a><br>'
-            f"{html.escape(claim['sentence'])}</td><td>{claim['value']}</td>"
-            f"<td>{claim['low']} to {claim['high']}</td></tr>"
-        )
-
-
 def wrap_proofs(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Mark the word "Proof", which sphinx-proof writes as plain text."""
     del app, docname
@@ -298,6 +266,7 @@ def outdated(
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
+    app.setup_extension("rlbook_api")
     app.connect("env-get-outdated", outdated)
     app.connect("source-read", swap_in_text)
     app.connect("source-read", keep_citations_local, priority=600)
@@ -308,16 +277,20 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", rlbook_theme.page_links, priority=901)
     app.connect("doctree-resolved", wrap_proofs)
     app.connect("doctree-resolved", show_grades, priority=900)
+    app.connect("doctree-resolved", rlbook_terms.link_first_uses, priority=950)
     app.add_node(_Element, html=(_open, _close))
     app.add_role("val", Value())
     for name, directive in (
         ("strip", Strip),
         ("pitfall", Pitfall),
         ("quiz", Quiz),
-        ("claims-list", ClaimsList),
+        ("claims-list", rlbook_lists.ClaimsList),
+        ("figures-list", rlbook_lists.FiguresList),
+        ("runs-list", rlbook_lists.RunsList),
         ("cover", rlbook_landing.Cover),
         ("chapter-map", rlbook_landing.ChapterMap),
         ("columns", rlbook_landing.Columns),
+        ("proofs", rlbook_proofs.Proofs),
     ):
         app.add_directive(name, directive)
     return {"version": VERSION, "env_version": 1, "parallel_read_safe": True}

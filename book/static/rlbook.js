@@ -139,6 +139,67 @@
     root.classList.add("rl-ready");
   }
 
+  // The two small proofs: both numbers of a check line are computed here, apart.
+  var PROOFS = {
+    identity: function (root, v) {
+      var reference = [0.4, 0.3, 0.2, 0.1], rewards = [0, 0.5, 1, 2];
+      var policy = reference.map(function (p, i) { return (1 - v.move) * p + (i === 3 ? v.move : 0); });
+      var tilted = reference.map(function (p, i) { return p * Math.exp(rewards[i] / v.beta); });
+      var total = tilted.reduce(function (a, b) { return a + b; });
+      var best = tilted.map(function (t) { return t / total; });
+      function divergence(p, q) { return p.reduce(function (sum, x, i) { return x > 0 ? sum + x * Math.log(x / q[i]) : sum; }, 0); }
+      var reward = policy.reduce(function (sum, p, i) { return sum + p * rewards[i]; }, 0);
+      var lacks = v.beta * Math.log(total) - (reward - v.beta * divergence(policy, reference));
+      var right = v.beta * divergence(policy, best);
+      all(root, "rect").forEach(function (bar, i) {
+        var p = (i < 4 ? policy : best)[i % 4];
+        bar.setAttribute("y", 176 - 140 * p);
+        bar.setAttribute("height", 140 * p);
+      });
+      return { shown: { beta: v.beta.toFixed(1), move: v.move.toFixed(2) }, holds: Math.abs(lacks - right) < 1e-9,
+        says: "it lacks " + lacks.toFixed(4) + " of the best objective; β KL(π, π*) = " + right.toFixed(4) };
+    },
+    group: function (root, v) {
+      var G = Math.pow(2, v.size + 1), most = Math.sqrt(G) * (1 - 1 / G), points = [];
+      function factor(p) {
+        for (var k = 1, chance = Math.pow(1 - p, G), sum = 0; k < G; k++) {
+          chance *= (G - k + 1) / k * p / (1 - p);
+          sum += chance * Math.sqrt(k * (G - k) * (G - 1) / G);
+        }
+        return sum / (G * p * (1 - p));
+      }
+      function x(p) { return 30 + 460 * p; }
+      function y(value) { return 180 - 28 * value; }
+      for (var i = 1; i < 100; i++) points.push(x(i / 100) + " " + y(factor(i / 100)));
+      var here = factor(v.p), dot = root.querySelector("circle");
+      root.querySelector(".c").setAttribute("d", "M" + points.join("L"));
+      root.querySelector(".d").setAttribute("d", "M30 " + y(most) + "H490");
+      dot.setAttribute("cx", x(v.p));
+      dot.setAttribute("cy", y(here));
+      return { shown: { p: v.p.toFixed(2), size: G }, holds: here <= most + 1e-9,
+        says: "the gradient is multiplied by " + here.toFixed(2) + "; √G (1 − 1/G) = " + most.toFixed(2) + " bounds it" };
+    }
+  };
+  function proof(root) {
+    var sliders = all(root, "[type=range]"), line = root.querySelector(".rl-check");
+    function draw() {
+      var values = {};
+      sliders.forEach(function (one) { values[one.name] = Number(one.value); });
+      var made = PROOFS[root.dataset.proof](root, values);
+      sliders.forEach(function (one) {
+        one.style.setProperty("--p", 100 * (one.value - one.min) / (one.max - one.min) + "%");
+        one.nextElementSibling.textContent = made.shown[one.name];
+        one.setAttribute("aria-valuetext", made.shown[one.name]);
+      });
+      line.classList.toggle("rl-failed", !made.holds);
+      line.firstElementChild.textContent = made.holds ? "Checked" : "Failed";
+      line.querySelector(".rl-sentence").textContent = made.says;
+    }
+    sliders.forEach(function (one) { one.addEventListener("input", draw); });
+    draw();
+    root.classList.add("rl-ready");
+  }
+
   // Pointing at a chapter, or focusing it, lights everything that it needs.
   function map(svg) {
     var nodes = {};
@@ -166,6 +227,7 @@
   addEventListener("DOMContentLoaded", function () {
     if (watch) watch.disconnect();
     all(document, ".rl-world").forEach(world);
+    all(document, ".rl-proof").forEach(proof);
     all(document, ".rl-map > svg").forEach(map);
   });
 })();

@@ -3,7 +3,8 @@
 Reads `_config.yml`, `_toc.yml`, `book/chapters/*.md`, `book/references.bib`,
 `requirements.txt`, `rlbook_utils/`, `chapters/*.ipynb`.
 Writes `chapters/<name>.ipynb`; with DEVICE=cuda `_build/notebooks-cuda/` instead;
-with FULL=1 also `rlbook_utils/data/<chapter>_<study>.csv`.
+with FULL=1 also `rlbook_utils/data/<chapter>_<study>.csv`. What a chapter's run took,
+and with which versions, goes to `book/runs.json` when its code has changed since.
 
 A notebook is replaced in one step when its chapter has run to the end; one that
 fails, or is interrupted, stays as it was. Two chapters run at once.
@@ -48,6 +49,22 @@ ROOT = Path(__file__).resolve().parents[2]
 PINNED = ("torch", "numpy", "matplotlib", "ipywidgets")
 DEVICES = ("cpu", "cuda", "mps")
 CELL_TIMEOUT = 1800
+# Run in the kernel after the last cell; psutil comes with ipykernel.
+REPORT = f"""
+import json, os, platform, psutil
+from importlib.metadata import version
+me = psutil.Process()
+times = [p.cpu_times() for p in (me, *me.children(recursive=True))]
+ended = me.cpu_times()
+print(json.dumps({{
+    "seconds": round(sum(t.user + t.system for t in times)
+                     + ended.children_user + ended.children_system),
+    "device": os.environ["RLBOOK_DEVICE"],
+    "full": "RLBOOK_FULL" in os.environ,
+    "versions": {{"python": platform.python_version(),
+                 **{{name: version(name) for name in {PINNED}}}}},
+}}))
+"""
 AT_ONCE = 2
 COLUMNS = (
     TextColumn("{task.description:>16}"),
@@ -244,11 +261,16 @@ def write(path: Path, notebook: nbformat.NotebookNode) -> bool:
     new = nbformat.writes(notebook) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") == new:
         return False
+    write_text(path, new)
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(new, encoding="utf-8")
+    half.write_text(text, encoding="utf-8")
     half.replace(path)
-    return True
 
 
 # ---------------------------------------------------------------- executing
@@ -315,11 +337,19 @@ class Runner:
                         continue
                     self._run_cell(client, text, cell, index)
                     self.progress.update(task, completed=index + 1)
+                run = self._report(client)
         finally:
             self.clients.discard(client)
         for cell in notebook.cells:
             cell.metadata.pop("widgets", None)
+        notebook.metadata["run"] = run
         return notebook
+
+    def _report(self, client: NotebookClient) -> dict[str, Any]:
+        client.nb.cells.append(nbformat.v4.new_code_cell(REPORT))
+        client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1)
+        report: dict[str, Any] = json.loads(client.nb.cells.pop().outputs[0].text)
+        return report
 
     def _reuse(self, notebook: nbformat.NotebookNode, index: int, old: Any) -> bool:
         source = notebook.cells[index].source
@@ -395,9 +425,23 @@ def finish(
     except TextError as error:
         return [str(error)]
     found = problems(book.texts[name], notebook)
+    run = executed.metadata.get("run", {"full": True})
+    if not found and not run["full"] and run["device"] == "cpu":
+        record(book.root, name, {**notebook.metadata.rlbook, **run})
     if not found and write(target / f"{name}.ipynb", notebook):
         console.print(f"wrote {(target / name).relative_to(book.root)}.ipynb")
     return found
+
+
+def record(root: Path, name: str, run: dict[str, Any]) -> None:
+    """Keep what a run took, unless one of the same code is on record."""
+    path = root / "book" / "runs.json"
+    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    ran = ("code_sha", "helper_sha", "pins_sha")
+    if name in runs and all(runs[name][key] == run[key] for key in ran):
+        return
+    runs[name] = {key: run[key] for key in (*ran, "seconds", "device", "versions")}
+    write_text(path, json.dumps(runs, indent=1, sort_keys=True) + "\n")
 
 
 def run_all(

@@ -1,7 +1,8 @@
 """Render the site from the committed notebooks; execute nothing.
 
 Reads the whole tree. Writes `_build/html` and nothing else, except with
---repository: then it sets the addresses in `_config.yml`.
+--repository: then it sets the addresses in `_config.yml`, CITATION.cff,
+CONTRIBUTING.md and the page on teaching.
 With --serve it serves the site on this machine and renders again on change.
 """
 
@@ -21,6 +22,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
+ADDRESSED = ("_config.yml", "CITATION.cff", "CONTRIBUTING.md", "book/teaching.md")
 WATCHED = ("book", "chapters", "rlbook_utils", "_config.yml", "_toc.yml")
 
 
@@ -55,7 +57,7 @@ def render() -> int:
 
 
 def set_addresses(repository: str, address: str) -> int:
-    """Write the repository's and the site's address into `_config.yml`."""
+    """Write the repository's and the site's address wherever they stand."""
     match = re.fullmatch(
         r"https://[\w.-]+/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository
     )
@@ -67,11 +69,13 @@ def set_addresses(repository: str, address: str) -> int:
         return 1
     repository = repository.rstrip("/").removesuffix(".git")
     site = address or f"https://{match[1]}.github.io/{match[2]}/"
-    path = ROOT / "_config.yml"
-    text = path.read_text(encoding="utf-8")
-    text = re.sub(r"(?m)^  url: \S+$", f"  url: {repository}", text)
-    text = re.sub(r"(?m)^  baseurl: \S+$", f"  baseurl: {site.rstrip('/')}/", text)
-    path.write_text(text, encoding="utf-8")
+    site = f"{site.rstrip('/')}/"
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    for path in filter(Path.exists, map(ROOT.joinpath, ADDRESSED)):
+        text = path.read_text(encoding="utf-8")
+        text = text.replace(config["html"]["baseurl"], site)
+        text = text.replace(config["repository"]["url"], repository)
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
