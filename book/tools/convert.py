@@ -34,6 +34,9 @@ KNOWN_TAGS = {
     "raises-exception",
 }
 TOLERANCE = re.compile(r"nbval-tol=([\d.e+-]+)(?::([\d.e+-]+))?")
+# Appendices run like chapters and are numbered after them, but promise less: no
+# helper of their own, no assignment, no place on the map.
+APPENDICES = ("statistics", "refresher", "errata")
 SET_UP = re.compile(r"# set up: (numpy|torch)")
 THEOREMS = (
     "theorem",

@@ -143,7 +143,13 @@ def helper_sha(root: Path, text: Text) -> str:
     """Hash the helper's modules that a chapter reaches, and its stored studies."""
     sources = [cell.source for cell in text.cells if cell.kind == "code"]
     paths = reached_modules(root, [*sources, "from rlbook_utils import page"])
-    studies = sorted((root / "rlbook_utils" / "data").glob(f"{text.name}_*.csv"))
+    stored = sorted((root / "rlbook_utils" / "data").glob("*.csv"))
+    studies = [
+        path
+        for path in stored
+        if path.name.startswith(f"{text.name}_")
+        or any(path.name in source for source in sources)
+    ]
     return sha(*(_named_text(root, path) for path in [*paths, *studies]))
 
 
