@@ -691,7 +691,7 @@ def best_of_n(log_probs: Tensor, reward: Tensor, n: int) -> Tensor:
     Parameters
     ----------
     log_probs, reward : (m,) Tensor
-        log pi(y) and r(y) of every response, float64.
+        log pi(y) and r(y) of every response, float64; -inf for one never said.
     n : int
         At least 1.
 
@@ -724,7 +724,7 @@ def best_of_n(log_probs: Tensor, reward: Tensor, n: int) -> Tensor:
     mass = mass.index_add(0, level, chances)
     upto = (mass.cumsum(0) / mass.sum()).clamp(max=1)
     wins = upto**n - functional.pad(upto[:-1], (1, 0)) ** n
-    return chances * (wins / mass)[level]
+    return chances * torch.where(mass > 0, wins / mass, 0.0)[level]
 
 
 def best_of_n_bound(n: float) -> float:
