@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import csv
+import functools
 import json
 import os
 import re
@@ -52,6 +53,7 @@ each_question = pytest.mark.parametrize(
 # ------------------------------------------------------------ the questions
 
 
+@functools.cache
 def graded(name, question, secret=SECRET):
     """Return a question as a grader gets it."""
     cases = grading.draw(secret, name, question.name, question.hidden)
@@ -141,6 +143,26 @@ def test_two_secrets_give_two_assignments_of_one_kind(name, question):
         for case in assignments.inputs(question)
     ]
     assert not [case for case in one if case in visible]
+
+
+COIN = """
+def oracle(x):
+    return x
+
+def draw(rng):
+    return [{"x": int(rng.integers(3))}]
+
+mistakes = [Mistake(lambda x: 0, "None."), Mistake(lambda x: x % 2, "Modulo.")]
+"""
+
+
+def test_instances_that_would_not_name_a_mistake_are_drawn_again():
+    for secret in SECRETS:
+        # 0 and 1 are right for one of the mistakes, and 2 is one case for both.
+        with pytest.raises(ValueError, match="toy/coin: 100 draws do not tell apart"):
+            grading.draw(secret, "toy", "coin", COIN)
+        three = COIN.replace('"None."', '"Zero."').replace("x % 2", "x // 2")
+        assert grading.draw(secret, "toy", "coin", three) == [{"x": 2}]
 
 
 def shape(value):

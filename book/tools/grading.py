@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from collect import decode, encode
 
 CELL_SECONDS, TOTAL_SECONDS, MEGABYTES = 30, 300, 4096
+DRAWS = 100
 CAUGHT = {
     "timeout": "it ran longer than {seconds} s and was stopped: an infinite loop?",
     "died": "it ended the whole Python process",
@@ -88,6 +89,10 @@ class Test(Checker):
             return False
         finite = [np.nan_to_num(value, nan=1e99) for value in values]
         return same(*finite, self.rtol, self.atol)
+
+    def names(self, mistake: Mistake) -> bool:
+        """Tell whether whoever makes this mistake is told of it, not of another."""
+        return self._likely(mistake.answer) == [f"  {mistake.says}"]
 
 
 def checker(question: dict[str, Any]) -> Test:
@@ -325,8 +330,29 @@ def failure(name: str, message: str) -> NotebookNode:
 def draw(
     secret: str, assignment: str, question: str, code: str
 ) -> list[dict[str, Any]]:
-    """Draw a question's instances from the course's secret."""
+    """Draw a question's instances from the course's secret, such as name mistakes.
+
+    Raises ValueError if no draw tells each mistake from the right answer and from
+    those listed before it.
+    """
     word = hashlib.sha256(f"{secret}/{assignment}/{question}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(word, "big"))
-    cases = question_namespace(code)["draw"](rng)
-    return [{key: encode(value) for key, value in case.items()} for case in cases]
+    space = question_namespace(code)
+    for _ in range(DRAWS):
+        cases = space["draw"](rng)
+        found = [{key: encode(value) for key, value in case.items()} for case in cases]
+        asked = {"name": question, "code": code, "cases": found, "points": 0}
+        if not unnamed(asked):
+            return found
+    raise ValueError(
+        f"{assignment}/{question}: {DRAWS} draws do not tell apart: {unnamed(asked)}"
+    )
+
+
+def unnamed(question: dict[str, Any]) -> list[str]:
+    """List the mistakes that these instances take for another one, or for right."""
+    try:
+        test = checker(question)
+    except ValueError as error:
+        return [str(error)]
+    return [m.says for m in test.mistakes if not test.names(m)]
