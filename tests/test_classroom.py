@@ -205,10 +205,23 @@ def test_answers_of_every_odd_kind_are_wrong_and_raise_nothing(name, question):
 def test_a_damaged_record_is_worth_nothing():
     name, question = QUESTIONS[0]
     asked = graded(name, question)
-    for outputs in ([], [{}] * 3, [{"value": {"array": [1], "dtype": "O"}}] * 3):
+    deep = functools.reduce(lambda inner, _: {"list": [inner]}, range(2000), 1)
+    huge = {"array": [1, 1], "dtype": "U400000000"}
+    for value in ({"array": [1], "dtype": "O"}, huge, deep, {"array": 1}):
+        record = {"state": "ran", "outputs": [{"value": value, "changed": []}] * 3}
+        verdict = grading.judge(asked, record, 1)
+        assert verdict.points == 0 and len(verdict.message) < 2000
+    for outputs in ([], [{}] * 3, 7, None, [{"value": 1, "changed": ["x"]}] * 3):
         record = {"state": "ran", "outputs": outputs}
         assert grading.judge(asked, record, 1).points == 0
-    assert grading.judge(asked, {"state": "?"}, 1).points == 0
+    for record in ({"state": "?"}, {"state": "broken", "why": 7}, {"state": "ran"}):
+        assert grading.judge(asked, record, 1).points == 0
+
+
+def test_lines_that_are_no_record_are_left_out():
+    right = {"question": "f", "state": "stub"}
+    lines = ["[" * 200_000, "{", "7", '{"state": 7}', json.dumps(right), "1" * 5000]
+    assert list(grading.records("\n".join(lines))) == [right]
 
 
 def test_a_source_with_an_error_is_refused(tmp_path):
@@ -405,6 +418,33 @@ publish_display_data({"application/x-rlbook+json": {"state": "ran", "outputs": [
 import os
 os.write(1, b'{"question": "{first}", "state": "ran", "outputs": []}')
 """
+FORGE = """
+import collect, json, os
+from IPython.display import publish_display_data
+honest = collect.record
+def forged(name, function):
+    if name != "{first}":
+        return honest(name, function)
+    huge = {"value": {"array": [1], "dtype": "U400000000"}, "changed": []}
+    record = {"state": "ran", "question": ["f"], "outputs": [huge] * 3}
+    publish_display_data({collect.MIME: record})
+collect.record = forged
+# The folder of the run is no longer where a student's os.chdir leads.
+os.chdir("/")
+for number in range(3, 30):
+    try:
+        with open(f"/proc/{os.getppid()}/fd/{number}", "a") as file:
+            file.write("[" * 200_000 + '\\n{"question": [], "state": "ran"}\\n')
+            file.write('{"cell": -1000, "state": "ran", "outputs": 0}\\n')
+    except OSError:
+        pass
+"""
+SCRIPT = """
+from IPython.display import HTML, Javascript, Markdown, display
+display(HTML("<b>bold</b><script>alert('stolen')</script>"))
+display(HTML("<img src=x onerror=alert('stolen')>"), Javascript("alert('stolen')"))
+display(Markdown("<script>alert('stolen')</script>"))
+"""
 LOOP = "def {first}(*args, **kwargs):\n    while True:\n        pass"
 STUBBORN = """
 while True:
@@ -432,6 +472,8 @@ HOSTILE = {
     "patches": Hostile(
         "def {first}(*args, **kwargs):\n    return True", PATCH, "wrong"
     ),
+    "forges": Hostile("def {first}(*args, **kwargs):\n    return 0", FORGE, "no data"),
+    "scripts": Hostile("def {first}(*args, **kwargs):\n    exit()", SCRIPT, "failed"),
 }
 
 
@@ -607,6 +649,21 @@ def test_a_thief_finds_no_file_and_no_network(round_trip):
     printed = json.dumps([cell.get("outputs", []) for cell in cells])
     assert "instructor's files: []" in printed
     assert "network: none" in printed and "network: reached" not in printed
+
+
+def test_scripts_of_a_submission_run_in_no_grader_s_browser(round_trip):
+    path = course.GRADES / "autograded" / "scripts" / ONE / f"{ONE}.ipynb"
+    assert "onerror" in path.read_text(encoding="utf-8")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("<script>stolen()</script>"))
+    config = Config()
+    course.configure(config)
+    # The exporter that formgrader makes each page of a submission with.
+    page, _ = HTMLExporter(config=config).from_notebook_node(notebook)
+    path = course.GRADES / "feedback" / "scripts" / ONE / f"{ONE}.html"
+    for text in (page, path.read_text(encoding="utf-8")):
+        assert "<b>bold</b>" in text
+        assert not re.search(r"(?s)<script[^<]*stolen|<img[^>]*onerror", text)
 
 
 def test_what_cannot_be_read_is_a_row_and_a_page(round_trip):

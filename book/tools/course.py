@@ -59,6 +59,8 @@ def configure(c: Any) -> None:
         SaveAutoGrades,
         CheckCellMetadata,
     ]
+    # Scripts of a submission may not run in the browser of whoever grades it.
+    c.HTMLExporter.sanitize_html = True
     c.HideRubric.remove_cell_tags = {"rubric"}
     c.HideRubric.enabled = True
     c.GenerateFeedback.preprocessors = [

@@ -132,13 +132,16 @@ def judge(question: dict[str, Any], record: dict[str, Any], seconds: int) -> Ver
     name = question["name"]
     if record["state"] != "ran":
         text = CAUGHT.get(record["state"], CAUGHT["none"])
-        why = "; ".join(map(str, record.get("why", [])))
+        why = record.get("why", [])
+        why = "; ".join(map(str, why))[:1000] if isinstance(why, list) else ""
         return Verdict(0.0, f"{name}: {text.format(seconds=seconds, why=why)}")
     test = checker(question)
     try:
         found = test.judge(replay(question, record["outputs"]))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        return Verdict(0.0, f"{name}: the record of this answer is damaged: {error!r}")
+    # A record is what the submission wants it to be.
+    except Exception as error:
+        why = repr(error)[:300]
+        return Verdict(0.0, f"{name}: the record of this answer is damaged: {why}")
     return Verdict(found.points, found.message)
 
 
@@ -245,7 +248,7 @@ def records(text: str) -> Any:
     for line in text.split("\n"):
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict) and isinstance(found.get("state"), str):
             yield found
@@ -290,9 +293,9 @@ def grade(
     }
     found = {}
     for record in run(task, mode):
-        if isinstance(record.get("cell"), int) and record["cell"] < len(cells):
+        if record.get("cell") in range(len(cells)):
             set_outputs(cells[record["cell"]], record, cell_seconds)
-        elif "question" in record:
+        elif isinstance(record.get("question"), str):
             found.setdefault(record["question"], record)
     verdicts = {
         q["name"]: judge(q, found.get(q["name"], {"state": "none"}), cell_seconds)
