@@ -26,6 +26,7 @@ import pytest
 import render
 import yaml
 from nbconvert.exporters import HTMLExporter
+from nbgrader.server_extensions.formgrader import handlers
 from traitlets.config import Config
 
 import rlbook_utils
@@ -444,6 +445,10 @@ from IPython.display import HTML, Javascript, Markdown, display
 display(HTML("<b>bold</b><script>alert('stolen')</script>"))
 display(HTML("<img src=x onerror=alert('stolen')>"), Javascript("alert('stolen')"))
 display(Markdown("<script>alert('stolen')</script>"))
+dot = "iVBORw0KGgo="
+for image in (dot, dot + '"><script>alert("stolen")</script>'):
+    display({"image/png": image, "text/plain": "bold"}, raw=True)
+display({"image/svg+xml": "<svg onload='stolen()'/>"}, raw=True)
 """
 LOOP = "def {first}(*args, **kwargs):\n    while True:\n        pass"
 STUBBORN = """
@@ -500,6 +505,17 @@ def hostile(name, kind):
     if act.before:
         source = act.before.replace("{first}", first).replace("{name}", name)
         notebook.cells.insert(2, nbformat.v4.new_code_cell(source))
+    if kind == "scripts":
+        text = "<script>alert('stolen')</script> <img src=x onerror=stolen()>"
+        notebook.cells.append(nbformat.v4.new_markdown_cell(text))
+        notebook.cells.append(nbformat.v4.new_raw_cell(text))
+        written = next(
+            c
+            for c in notebook.cells
+            if c.metadata.get("nbgrader", {}).get("points")
+            and c.cell_type == "markdown"
+        )
+        written.source += text
     if act.answer == "DELETE":
         notebook.cells = [
             cell
@@ -653,17 +669,20 @@ def test_a_thief_finds_no_file_and_no_network(round_trip):
 
 def test_scripts_of_a_submission_run_in_no_grader_s_browser(round_trip):
     path = course.GRADES / "autograded" / "scripts" / ONE / f"{ONE}.ipynb"
-    assert "onerror" in path.read_text(encoding="utf-8")
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_markdown_cell("<script>stolen()</script>"))
+    assert "img src=x onerror" in path.read_text(encoding="utf-8")
     config = Config()
     course.configure(config)
-    # The exporter that formgrader makes each page of a submission with.
-    page, _ = HTMLExporter(config=config).from_notebook_node(notebook)
+    config.HTMLExporter.template_name = "formgrade"
+    config.HTMLExporter.extra_template_basedirs = [handlers.template_path]
+    resources = {"base_url": "", "index": 0, "total": 1, "mathjax_url": ""}
+    resources |= {
+        f"{what}_id": "x" for what in ("submission", "notebook", "assignment")
+    }
+    page, _ = HTMLExporter(config=config).from_filename(str(path), resources)
     path = course.GRADES / "feedback" / "scripts" / ONE / f"{ONE}.html"
     for text in (page, path.read_text(encoding="utf-8")):
-        assert "<b>bold</b>" in text
-        assert not re.search(r"(?s)<script[^<]*stolen|<img[^>]*onerror", text)
+        assert "bold" in text and "data:image/png;base64,iVBORw0KGgo=" in text
+        assert not re.search(r"(?s)<(script|img|svg)[^<]*(stolen|x onerror)", text)
 
 
 def test_what_cannot_be_read_is_a_row_and_a_page(round_trip):
