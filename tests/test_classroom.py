@@ -981,6 +981,50 @@ def test_the_manual_lists_tags_chapters_and_variables():
         assert f"`{name}`" in text, f"teaching.md says nothing about {name}"
 
 
+def needed(name):
+    """Return the chapters that a chapter names as necessary, and as helpful."""
+    text = (ROOT / "book" / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+    lines = re.findall(r"\{doc}`/chapters/(\w+)`.*\((\w+)", text.split("\nTime\n")[0])
+    kinds = ("necessary", "helpful")
+    return tuple({other for other, kind in lines if kind == wanted} for wanted in kinds)
+
+
+def tables():
+    """Return the syllabus's tables: rows of cells, without their heads."""
+    text = MANUAL.read_text(encoding="utf-8").split("## Set up, once")[0]
+    found = re.findall(r"(?m)^\|---.*\n((?:\|.*\n)+)", text)
+    return [[row.split("|")[1:-1] for row in table.splitlines()] for table in found]
+
+
+def named(text):
+    return re.findall(r"`(\w+)`", text)
+
+
+def test_the_manual_asks_for_what_the_chapters_ask_for():
+    needs, *_ = tables()
+    order = [name for name in BOOK.chapters if name not in convert.APPENDICES]
+    assert [named(chapter)[0] for chapter, _, _ in needs] == order
+    for chapter, _, students in needs:
+        necessary, _, helpful = students.partition(";")
+        found = set(named(necessary)), set(named(helpful))
+        assert found == needed(*named(chapter)), chapter
+
+
+def test_both_plans_read_everything_in_an_order_that_works():
+    _, *plans = tables()
+    assert [len(plan) for plan in plans] == [6, 12]
+    for plan in plans:
+        read = []
+        for week, (number, now, *_, hand_in) in enumerate(plan, start=1):
+            read += named(now)
+            assert int(number) == week and set(named(hand_in)) <= set(read)
+        assert set(read) == {*NAMES, "statistics"} and len(set(read)) == len(read)
+        for place, name in enumerate(read):
+            assert needed(name)[0] <= set(read[:place]), name
+    read = [named(hand_in)[0] for *_, hand_in in plans[1]]
+    assert read == [name for name in BOOK.chapters if name in NAMES]
+
+
 def commands():
     """Return the manual's shell commands, in their order."""
     text = MANUAL.read_text(encoding="utf-8")
