@@ -449,6 +449,7 @@ dot = "iVBORw0KGgo="
 for image in (dot, dot + '"><script>alert("stolen")</script>'):
     display({"image/png": image, "text/plain": "bold"}, raw=True)
 display({"image/svg+xml": "<svg onload='stolen()'/>"}, raw=True)
+exit()
 """
 LOOP = "def {first}(*args, **kwargs):\n    while True:\n        pass"
 STUBBORN = """

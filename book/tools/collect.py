@@ -24,6 +24,8 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 PRINTED = 200_000
 ELEMENTS = 100_000
 MIME = "application/x-rlbook+json"
+# IPython's `exit()` lets the cell go on and ends the kernel during a later one.
+EXIT = "get_ipython().ask_exit = __import__('sys').exit"
 
 
 def encode(value: Any) -> Any:
@@ -189,7 +191,10 @@ class Run:
             coalesce_streams=True,
             record_timing=False,
             shutdown_kernel="immediate",
-            extra_arguments=["--IPKernelApp.log_level=50"],
+            extra_arguments=[
+                "--IPKernelApp.log_level=50",
+                f"--IPKernelApp.exec_lines={EXIT}",
+            ],
         )
 
 
