@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import csv
+import functools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import pytest
 import render
 import yaml
 from nbconvert.exporters import HTMLExporter
+from nbgrader.server_extensions.formgrader import handlers
 from traitlets.config import Config
 
 import rlbook_utils
@@ -52,6 +54,7 @@ each_question = pytest.mark.parametrize(
 # ------------------------------------------------------------ the questions
 
 
+@functools.cache
 def graded(name, question, secret=SECRET):
     """Return a question as a grader gets it."""
     cases = grading.draw(secret, name, question.name, question.hidden)
@@ -143,6 +146,26 @@ def test_two_secrets_give_two_assignments_of_one_kind(name, question):
     assert not [case for case in one if case in visible]
 
 
+COIN = """
+def oracle(x):
+    return x
+
+def draw(rng):
+    return [{"x": int(rng.integers(3))}]
+
+mistakes = [Mistake(lambda x: 0, "None."), Mistake(lambda x: x % 2, "Modulo.")]
+"""
+
+
+def test_instances_that_would_not_name_a_mistake_are_drawn_again():
+    for secret in SECRETS:
+        # 0 and 1 are right for one of the mistakes, and 2 is one case for both.
+        with pytest.raises(ValueError, match="toy/coin: 100 draws do not tell apart"):
+            grading.draw(secret, "toy", "coin", COIN)
+        three = COIN.replace('"None."', '"Zero."').replace("x % 2", "x // 2")
+        assert grading.draw(secret, "toy", "coin", three) == [{"x": 2}]
+
+
 def shape(value):
     if isinstance(value, dict) and "array" in value:
         return value["dtype"], grading.decode(value).shape
@@ -183,10 +206,23 @@ def test_answers_of_every_odd_kind_are_wrong_and_raise_nothing(name, question):
 def test_a_damaged_record_is_worth_nothing():
     name, question = QUESTIONS[0]
     asked = graded(name, question)
-    for outputs in ([], [{}] * 3, [{"value": {"array": [1], "dtype": "O"}}] * 3):
+    deep = functools.reduce(lambda inner, _: {"list": [inner]}, range(2000), 1)
+    huge = {"array": [1, 1], "dtype": "U400000000"}
+    for value in ({"array": [1], "dtype": "O"}, huge, deep, {"array": 1}):
+        record = {"state": "ran", "outputs": [{"value": value, "changed": []}] * 3}
+        verdict = grading.judge(asked, record, 1)
+        assert verdict.points == 0 and len(verdict.message) < 2000
+    for outputs in ([], [{}] * 3, 7, None, [{"value": 1, "changed": ["x"]}] * 3):
         record = {"state": "ran", "outputs": outputs}
         assert grading.judge(asked, record, 1).points == 0
-    assert grading.judge(asked, {"state": "?"}, 1).points == 0
+    for record in ({"state": "?"}, {"state": "broken", "why": 7}, {"state": "ran"}):
+        assert grading.judge(asked, record, 1).points == 0
+
+
+def test_lines_that_are_no_record_are_left_out():
+    right = {"question": "f", "state": "stub"}
+    lines = ["[" * 200_000, "{", "7", '{"state": 7}', json.dumps(right), "1" * 5000]
+    assert list(grading.records("\n".join(lines))) == [right]
 
 
 def test_a_source_with_an_error_is_refused(tmp_path):
@@ -383,6 +419,38 @@ publish_display_data({"application/x-rlbook+json": {"state": "ran", "outputs": [
 import os
 os.write(1, b'{"question": "{first}", "state": "ran", "outputs": []}')
 """
+FORGE = """
+import collect, json, os
+from IPython.display import publish_display_data
+honest = collect.record
+def forged(name, function):
+    if name != "{first}":
+        return honest(name, function)
+    huge = {"value": {"array": [1], "dtype": "U400000000"}, "changed": []}
+    record = {"state": "ran", "question": ["f"], "outputs": [huge] * 3}
+    publish_display_data({collect.MIME: record})
+collect.record = forged
+# The folder of the run is no longer where a student's os.chdir leads.
+os.chdir("/")
+for number in range(3, 30):
+    try:
+        with open(f"/proc/{os.getppid()}/fd/{number}", "a") as file:
+            file.write("[" * 200_000 + '\\n{"question": [], "state": "ran"}\\n')
+            file.write('{"cell": -1000, "state": "ran", "outputs": 0}\\n')
+    except OSError:
+        pass
+"""
+SCRIPT = """
+from IPython.display import HTML, Javascript, Markdown, display
+display(HTML("<b>bold</b><script>alert('stolen')</script>"))
+display(HTML("<img src=x onerror=alert('stolen')>"), Javascript("alert('stolen')"))
+display(Markdown("<script>alert('stolen')</script>"))
+dot = "iVBORw0KGgo="
+for image in (dot, dot + '"><script>alert("stolen")</script>'):
+    display({"image/png": image, "text/plain": "bold"}, raw=True)
+display({"image/svg+xml": "<svg onload='stolen()'/>"}, raw=True)
+exit()
+"""
 LOOP = "def {first}(*args, **kwargs):\n    while True:\n        pass"
 STUBBORN = """
 while True:
@@ -410,6 +478,8 @@ HOSTILE = {
     "patches": Hostile(
         "def {first}(*args, **kwargs):\n    return True", PATCH, "wrong"
     ),
+    "forges": Hostile("def {first}(*args, **kwargs):\n    return 0", FORGE, "no data"),
+    "scripts": Hostile("def {first}(*args, **kwargs):\n    exit()", SCRIPT, "failed"),
 }
 
 
@@ -436,6 +506,17 @@ def hostile(name, kind):
     if act.before:
         source = act.before.replace("{first}", first).replace("{name}", name)
         notebook.cells.insert(2, nbformat.v4.new_code_cell(source))
+    if kind == "scripts":
+        text = "<script>alert('stolen')</script> <img src=x onerror=stolen()>"
+        notebook.cells.append(nbformat.v4.new_markdown_cell(text))
+        notebook.cells.append(nbformat.v4.new_raw_cell(text))
+        written = next(
+            c
+            for c in notebook.cells
+            if c.metadata.get("nbgrader", {}).get("points")
+            and c.cell_type == "markdown"
+        )
+        written.source += text
     if act.answer == "DELETE":
         notebook.cells = [
             cell
@@ -585,6 +666,24 @@ def test_a_thief_finds_no_file_and_no_network(round_trip):
     printed = json.dumps([cell.get("outputs", []) for cell in cells])
     assert "instructor's files: []" in printed
     assert "network: none" in printed and "network: reached" not in printed
+
+
+def test_scripts_of_a_submission_run_in_no_grader_s_browser(round_trip):
+    path = course.GRADES / "autograded" / "scripts" / ONE / f"{ONE}.ipynb"
+    assert "img src=x onerror" in path.read_text(encoding="utf-8")
+    config = Config()
+    course.configure(config)
+    config.HTMLExporter.template_name = "formgrade"
+    config.HTMLExporter.extra_template_basedirs = [handlers.template_path]
+    resources = {"base_url": "", "index": 0, "total": 1, "mathjax_url": ""}
+    resources |= {
+        f"{what}_id": "x" for what in ("submission", "notebook", "assignment")
+    }
+    page, _ = HTMLExporter(config=config).from_filename(str(path), resources)
+    path = course.GRADES / "feedback" / "scripts" / ONE / f"{ONE}.html"
+    for text in (page, path.read_text(encoding="utf-8")):
+        assert "bold" in text and "data:image/png;base64,iVBORw0KGgo=" in text
+        assert not re.search(r"(?s)<(script|img|svg)[^<]*(stolen|x onerror)", text)
 
 
 def test_what_cannot_be_read_is_a_row_and_a_page(round_trip):
@@ -881,6 +980,50 @@ def test_the_manual_lists_tags_chapters_and_variables():
         assert word in text
     for name in set(BOOK.chapters) - set(convert.APPENDICES):
         assert f"`{name}`" in text, f"teaching.md says nothing about {name}"
+
+
+def needed(name):
+    """Return the chapters that a chapter names as necessary, and as helpful."""
+    text = (ROOT / "book" / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+    lines = re.findall(r"\{doc}`/chapters/(\w+)`.*\((\w+)", text.split("\nTime\n")[0])
+    kinds = ("necessary", "helpful")
+    return tuple({other for other, kind in lines if kind == wanted} for wanted in kinds)
+
+
+def tables():
+    """Return the syllabus's tables: rows of cells, without their heads."""
+    text = MANUAL.read_text(encoding="utf-8").split("## Set up, once")[0]
+    found = re.findall(r"(?m)^\|---.*\n((?:\|.*\n)+)", text)
+    return [[row.split("|")[1:-1] for row in table.splitlines()] for table in found]
+
+
+def named(text):
+    return re.findall(r"`(\w+)`", text)
+
+
+def test_the_manual_asks_for_what_the_chapters_ask_for():
+    needs, *_ = tables()
+    order = [name for name in BOOK.chapters if name not in convert.APPENDICES]
+    assert [named(chapter)[0] for chapter, _, _ in needs] == order
+    for chapter, _, students in needs:
+        necessary, _, helpful = students.partition(";")
+        found = set(named(necessary)), set(named(helpful))
+        assert found == needed(*named(chapter)), chapter
+
+
+def test_both_plans_read_everything_in_an_order_that_works():
+    _, *plans = tables()
+    assert [len(plan) for plan in plans] == [6, 12]
+    for plan in plans:
+        read = []
+        for week, (number, now, *_, hand_in) in enumerate(plan, start=1):
+            read += named(now)
+            assert int(number) == week and set(named(hand_in)) <= set(read)
+        assert set(read) == {*NAMES, "statistics"} and len(set(read)) == len(read)
+        for place, name in enumerate(read):
+            assert needed(name)[0] <= set(read[:place]), name
+    read = [named(hand_in)[0] for *_, hand_in in plans[1]]
+    assert read == [name for name in BOOK.chapters if name in NAMES]
 
 
 def commands():

@@ -24,6 +24,8 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 PRINTED = 200_000
 ELEMENTS = 100_000
 MIME = "application/x-rlbook+json"
+# IPython's `exit()` lets the cell go on and ends the kernel during a later one.
+EXIT = "get_ipython().ask_exit = __import__('sys').exit"
 
 
 def encode(value: Any) -> Any:
@@ -47,7 +49,10 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        return np.asarray(value["array"], np.dtype(value["dtype"]))
+        dtype = np.dtype(value["dtype"])
+        if dtype.kind not in "biuf":
+            raise ValueError(f"an array of {dtype} is no data")
+        return np.asarray(value["array"], dtype)
     if "tuple" in value:
         return tuple(decode(item) for item in value["tuple"])
     return [decode(i) for i in value["list"]] if "list" in value else value["other"]
@@ -59,7 +64,9 @@ def record(name: str, function: Any) -> None:
 
     from rlbook_utils.page.check import is_stub
 
-    task = json.loads(Path("task.json").read_text(encoding="utf-8"))
+    # A cell may have changed the folder.
+    path = Path(__file__).with_name("task.json")
+    task = json.loads(path.read_text(encoding="utf-8"))
     found: dict[str, Any] = {"state": "ran", "outputs": []}
     if not callable(function):
         found["state"] = "missing"
@@ -152,10 +159,15 @@ class Run:
             return
         self.waiting.remove(question)
         found = [out.data[MIME] for out in cell.outputs if MIME in out.get("data", {})]
-        errors = [out.evalue for out in cell.outputs if out.output_type == "error"]
-        self.say(
-            question=question, **(found or [{"state": "broken", "why": errors}])[0]
-        )
+        errors = [
+            f"{out.ename}: {out.evalue}"
+            for out in cell.outputs
+            if out.output_type == "error"
+        ]
+        made = {"state": "broken", "why": errors}
+        if found and isinstance(found[0], dict):
+            made = {str(key): value for key, value in found[0].items()}
+        self.say(**made | {"question": question})
 
     def client(self, notebook: Any) -> Any:
         """Return a client that drops what a cell prints beyond a limit."""
@@ -179,7 +191,10 @@ class Run:
             coalesce_streams=True,
             record_timing=False,
             shutdown_kernel="immediate",
-            extra_arguments=["--IPKernelApp.log_level=50"],
+            extra_arguments=[
+                "--IPKernelApp.log_level=50",
+                f"--IPKernelApp.exec_lines={EXIT}",
+            ],
         )
 
 
