@@ -456,6 +456,12 @@ def test_the_bound_is_attained_without_ties_in_the_limit():
     assert kl == pytest.approx(rlhf.best_of_n_bound(n), abs=1e-3)
 
 
+def test_a_response_that_is_never_said_is_never_the_best():
+    logs = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64).log()
+    law = rlhf.best_of_n(logs, torch.tensor([0.0, 1.0, 2.0]).double(), 2)
+    assert law.tolist() == [0.25, 0.75, 0.0]
+
+
 @pytest.mark.parametrize("n", [0, -1])
 def test_best_of_n_refuses(n):
     half = torch.tensor([0.5, 0.5]).log()
