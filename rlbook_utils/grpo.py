@@ -139,10 +139,13 @@ def multiplier(success: Tensor | float, group: int, kind: str = "std") -> Tensor
     if kind != "std":
         return torch.full_like(p, 1.0 if kind == "others" else 1 - 1 / group)
     k = torch.arange(1, group, dtype=torch.float64)
-    ways = torch.tensor([float(math.comb(group, j)) for j in range(1, group)]).double()
+    size = torch.tensor(group + 1.0, dtype=torch.float64)
+    ways = size.lgamma() - (k + 1).lgamma() - (size - k).lgamma()
     gain = (k * (group - k) * (group - 1) / group).sqrt() / group
-    powers = p[..., None] ** (k - 1) * (1 - p[..., None]) ** (group - k - 1)
-    return (ways * gain * powers).sum(-1)
+    rest = torch.xlogy(k - 1, p[..., None]) + torch.xlogy(
+        group - k - 1, 1 - p[..., None]
+    )
+    return ((ways + rest).exp() * gain).sum(-1)
 
 
 def without_signal(success: Tensor | float, group: int) -> Tensor:

@@ -130,7 +130,7 @@ def test_the_helper_stays_small():
     page = [path for path in FILES if floor(path) == "page"]
     checks = [path for path in FILES if floor(path) == "checks"]
     methods = [path for path in FILES if floor(path) not in {"page", "checks"}]
-    assert sum(map(lines_of, methods)) < 5600
+    assert sum(map(lines_of, methods)) < 5800
     assert max(map(lines_of, methods)) < 500
     assert sum(map(lines_of, page)) < 1000
     assert max(map(lines_of, checks)) < 130

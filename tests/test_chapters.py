@@ -5,6 +5,7 @@ marked `draft` in its front matter is warned about the parts it lacks; what the
 appendices need not have is listed here, and nothing else may be waived.
 """
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_the_notebook_is_not_stale(name):
     )
     stale = [key for key in now if recorded.get(key) != now[key]]
     assert not stale, f"{name} is stale in {stale}: run `make notebooks`"
+
+
+@each_chapter
+def test_what_its_run_took_is_on_record(name):
+    """The page of runs shows the run of this code, with this helper and these pins."""
+    runs = json.loads((ROOT / "book/runs.json").read_text(encoding="utf-8"))
+    now = notebooks.stamps(ROOT, BOOK.texts[name])
+    ran = ("code_sha", "helper_sha", "pins_sha")
+    stale = [key for key in ran if runs.get(name, {}).get(key) != now[key]]
+    assert not stale, f"{name}: run `make notebooks ONLY={name} FORCE=1`"
 
 
 @each_chapter

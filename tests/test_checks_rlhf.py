@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from torch.nn import functional
 
 from rlbook_utils.checks import rlhf as check
 
@@ -21,3 +22,20 @@ def test_kl_by_hand():
     assert check.kl.oracle(**check.kl.cases[0]).item() == pytest.approx(
         0.58381, abs=1e-4
     )
+
+
+def test_the_planted_bug_and_its_half_repair_are_explained():
+    def planted(logp, logp_ref):
+        return functional.kl_div(logp, logp_ref, reduction="sum")
+
+    def half(logp, logp_ref):
+        return functional.kl_div(logp, logp_ref, log_target=True, reduction="sum")
+
+    assert "Which argument is a log?" in check.kl.judge(planted).message
+    assert "the first argument comes second" in check.kl.judge(half).message
+    assert "NaN:" not in check.kl.judge(lambda logp, logp_ref: logp.sum()).message
+
+
+def test_an_answer_that_raises_is_shown_and_not_explained():
+    message = check.kl.judge(lambda logp, logp_ref: 1 / 0).message
+    assert "ZeroDivisionError" in message and "NaN:" not in message

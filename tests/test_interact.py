@@ -160,6 +160,7 @@ def test_too_long_drawing_is_refused_with_the_seconds(static, monkeypatch):
             "read the",
         ),
         (lambda: interact.choice(["a"], "C", default="a"), "'C' has 1 values"),
+        (lambda: interact.choice([1, 2], "C", default=1), "'C' has 1: names are"),
         (lambda: interact.choice(["a", "b"], "C", default="c"), "default 'c' is none"),
     ],
 )

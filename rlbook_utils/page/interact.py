@@ -107,7 +107,7 @@ def choice(values: Sequence[str], label: str, *, default: str) -> Control:
     Raises
     ------
     ValueError
-        As `slider`.
+        As `slider`, or if a value is no string.
 
     Examples
     --------
@@ -115,6 +115,8 @@ def choice(values: Sequence[str], label: str, *, default: str) -> Control:
     0
     """
     chosen = tuple(values)
+    if numbers := [value for value in chosen if not isinstance(value, str)]:
+        raise ValueError(f"choice {label!r} has {numbers[0]!r}: names are strings")
     return _control("choice", label, chosen, chosen, default)
 
 
