@@ -32,6 +32,20 @@ def test_every_row_is_shown_once_and_names_a_test():
         assert "{val}`" in body or "check above" in body, body.split("\n")[0]
 
 
+def test_the_count_and_the_gaps_are_those_of_the_exhibits():
+    assert len(EXHIBITS) == len(ROWS) == 29 and "Twenty-nine mistakes" in TEXT
+    gaps = sorted(set(range(1, max(ROWS) + 1)) - ROWS)
+    assert "{}, {} and {} belong to".format(*gaps) in TEXT
+
+
+def test_every_chapter_that_shows_an_exhibit_has_pitfalls():
+    shown = set(re.findall(r"\{doc\}`/chapters/(\w+)`", TEXT))
+    assert {"bandits", "td", "ppo", "maxent", "rlhf", "dpo", "grpo"} <= shown
+    for name in shown:
+        text = (ROOT / "book" / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+        assert "```{pitfall}" in text, name
+
+
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.5])
 def test_pitfall_16_the_deviation_weighs_prompts(p):
     # All 2^8 groups of a prompt that is answered rightly with probability p: the mean

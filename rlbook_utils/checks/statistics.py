@@ -52,3 +52,49 @@ improvement = Checker(
     ],
 )
 """Chance that one more run of x beats one more run of y, ties counted as one half."""
+
+_TABLES = [
+    {"scores": np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 8.0]])},
+    {"scores": np.array([[0.0, 4.0], [1.0, 1.0], [9.0, 3.0]])},
+]
+
+
+def _error(scores: Array) -> float:
+    runs = scores.mean(1)
+    return float(runs.std(ddof=1) / np.sqrt(len(runs)))
+
+
+def _episodes_counted(scores: Array) -> float:
+    return float(scores.std(ddof=1) / np.sqrt(scores.size))
+
+
+def _episodes_scatter(scores: Array) -> float:
+    return float(scores.std(ddof=1) / np.sqrt(len(scores)))
+
+
+def _biased(scores: Array) -> float:
+    runs = scores.mean(1)
+    return float(runs.std() / np.sqrt(len(runs)))
+
+
+def _of_one_run(scores: Array) -> float:
+    return float(scores.mean(1).std(ddof=1))
+
+
+def _wrong_axis(scores: Array) -> float:
+    return _error(scores.T)
+
+
+error = Checker(
+    "error",
+    _error,
+    _TABLES,
+    mistakes=[
+        Mistake(_episodes_counted, "Episodes are counted as if each were a seed."),
+        Mistake(_episodes_scatter, "Take the scatter of the seeds' means."),
+        Mistake(_biased, "The standard deviation of a sample divides by n - 1."),
+        Mistake(_of_one_run, "This is the scatter of one seed, not of their mean."),
+        Mistake(_wrong_axis, "Rows are seeds: average over the other axis."),
+    ],
+)
+"""Standard error of a method's mean score, from an array (seeds, episodes)."""
