@@ -363,6 +363,28 @@ def test_with_one_length_the_three_normalizers_agree():
     assert values[0].item() == pytest.approx(values[2].item(), abs=1e-12)
 
 
+def test_groups_that_mix_prompts_keep_the_mean_gradient_and_add_noise():
+    """Visit all answers of two groups of two, whose columns mix the prompts."""
+    logits = torch.tensor([-2.0, 1.5], dtype=torch.float64, requires_grad=True)
+    p = logits.sigmoid().repeat_interleave(2)
+    true = torch.autograd.grad(p.sum(), logits, retain_graph=True)[0]
+    slope, noise = {}, {}
+    for name in ("right", "mixed"):
+        total, noise[name] = 0.0, 0.0
+        for bits in itertools.product((0.0, 1.0), repeat=4):
+            r = torch.tensor(bits, dtype=torch.float64)
+            logp = torch.where(r > 0, p, 1 - p).log()
+            chance = logp.detach().sum().exp()
+            groups = r.view(2, 2) if name == "right" else r.view(2, 2).T
+            gaps = grpo.group_advantages(groups, "mean")
+            gaps = (gaps if name == "right" else gaps.T).flatten()
+            total = total + chance * (gaps * logp).sum()
+            noise[name] += (chance * gaps.square().mean()).item()
+        slope[name] = torch.autograd.grad(total, logits, retain_graph=True)[0]
+        torch.testing.assert_close(slope[name], true / 2)
+    assert noise["mixed"] > 2 * noise["right"]
+
+
 def test_a_mean_of_token_means_over_small_batches_is_not_the_mean():
     """Pitfall 17: gradients of two halves, each divided by its own tokens."""
     x = torch.tensor([[1.0, 1.0, 1.0, 1.0], [5.0, 0.0, 0.0, 0.0]])
