@@ -350,12 +350,24 @@ def test_the_arguments_of_the_grpo_trainer_that_the_chapter_names_exist():
 def test_another_grpo_trainer_learns_the_same_reward():
     network = bench.some_language_model()
     heads = torch.randint(2, 64, (4, 8), generator=torch.Generator().manual_seed(1))
-    made = peers.trl_grpo(network, heads, 4, 6, 2, 1e-3)()
-    state = made.state
-    assert state.global_step == 2
-    lengths = made._metrics["train"]["completions/mean_length"]
-    assert lengths and set(lengths) == {6.0}
-    assert max(made._metrics["train"]["reward_std"]) > 0
+    train = peers.trl_grpo(network, heads, 4, 6, 25, 3e-3)
+    trainer = train()
+    assert trainer.state.global_step == 25
+    pays, lengths = trainer.reward_funcs[0], list[int]()
+
+    def listening(completion_ids, **rest):
+        lengths.extend(map(len, completion_ids))
+        return pays(completion_ids, **rest)
+
+    trainer.reward_funcs[0] = listening
+    train()
+    assert set(lengths) == {6}
+    shares = []
+    for model in (peers.gpt2_like(network), trainer.model.eval()):
+        torch.manual_seed(0)
+        tokens, _ = peers.generator(model, heads.repeat(16, 1), 6)()
+        shares.append((tokens[:, 8:] % 2 == 0).float().mean().item())
+    assert shares[0] < 0.6 and shares[1] > 0.75
 
 
 @pytest.mark.parametrize("precompute", [False, True])
