@@ -57,7 +57,7 @@ if ($(2)) > _build/logs/$(1).log 2>&1; then \
 else cat _build/logs/$(1).log; \
   printf '\033[31m%-9s FAILED\033[0m %4ds  see _build/logs/$(1).log\n' $(1) $$(( $$(date +%s) - begin )); exit 1; fi
 endef
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=20
 
 test: book  ## all stages: lint, unit, contract, nbval, peers, colab, classroom, site
 	@$(MAKE) --no-print-directory lint unit contract nbval peers colab classroom site
@@ -86,7 +86,7 @@ peers: .venv-bench/.ready
 
 colab: .venv/.ready
 	@test -d .venv-colab || echo "installing Colab's packages into .venv-colab (a few minutes, once)"
-	$(call stage,colab,$(BIN)/python -m pytest -q tests/test_colab.py)
+	$(call stage,colab,$(BIN)/python -m pytest -q -n 2 tests/test_colab.py)
 
 classroom: .venv-classroom/.ready
 	$(call stage,classroom,.venv-classroom/bin/python -m pytest -q tests/test_classroom.py)

@@ -4,8 +4,8 @@ Works on a copy of the repository that `make repo URL=...` has given the address
 host that does not exist. Git, through variables of the environment, maps it to a
 local clone, so that the committed first cell installs the helper unchanged.
 
-Writes `.venv-colab/`, made once and again when its pins change, and pytest's own
-temporary folders. A test leaves the environment without the helper.
+Writes `.venv-colab/`, made once and again when its pins change, for each worker one,
+and pytest's own temporary folders. A test leaves its environment without the helper.
 """
 
 import hashlib
@@ -118,11 +118,12 @@ def interpreter(version: str) -> str | None:
 
 
 def colab(use_torch: bool) -> Colab:
-    """Return the environment for chapters with or without torch."""
+    """Return the environment for chapters with or without torch, one a worker."""
     newer = None if use_torch else interpreter("3.13")
+    mine = FOLDER / os.environ.get("PYTEST_XDIST_WORKER", "alone")
     if newer:
-        return made(FOLDER / "without-torch", newer, False)
-    return made(FOLDER / "with-torch", interpreter("3.11") or sys.executable, True)
+        return made(mine / "without-torch", newer, False)
+    return made(mine / "with-torch", interpreter("3.11") or sys.executable, True)
 
 
 def made(folder: Path, base: str, use_torch: bool) -> Colab:
