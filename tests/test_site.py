@@ -585,7 +585,8 @@ def test_the_search_is_asked_enough():
 @pytest.mark.parametrize("name", convert.chapter_names(ROOT))
 def test_words_of_the_glossary_are_linked_once_where_they_first_stand(page, book, name):
     visit(page, f"{book}/chapters/{name}.html")
-    words = [a.inner_text().lower() for a in page.locator("a.rl-term").all()]
+    # Some stand in a folded solution, where inner_text would be empty.
+    words = [a.text_content().lower() for a in page.locator("a.rl-term").all()]
     assert len(words) > 3 and len(words) == len(set(words))
     assert all(
         "glossary.html#term-" in a
@@ -594,9 +595,15 @@ def test_words_of_the_glossary_are_linked_once_where_they_first_stand(page, book
         )
     )
     links = page.locator(".bd-article p a[href*='glossary.html#term-']")
-    linked = {a.inner_text().lower() for a in links.all()}
+    linked = {a.text_content().lower() for a in links.all()}
+    prose = page.locator(".bd-article section > p").evaluate_all(
+        """found => found.map(one => {
+            const copy = one.cloneNode(true);
+            copy.querySelectorAll("a:not(.rl-term)").forEach(a => a.remove());
+            return copy.textContent;
+        })"""
+    )
     for word in ("policy", "episode"):
-        prose = page.locator(".bd-article section > p").all_inner_texts()
         if any(re.search(rf"(?<![\w-]){word}s?(?![\w-])", text) for text in prose):
             assert linked & {word, f"{word}s"} or any(word in one for one in linked), (
                 word
@@ -619,7 +626,8 @@ def test_the_small_proofs_compute_what_python_does(page, book, kind):
                 str(value),
             )
         found = [
-            float(x) for x in re.findall(r"\d\.\d+", root.inner_text(".rl-sentence"))
+            float(x)
+            for x in re.findall(r"\d\.\d+", root.locator(".rl-sentence").inner_text())
         ]
         if kind == "identity":
             *_, lacks, divergence = rlbook_proofs.both_sides(a, b)
@@ -743,10 +751,12 @@ def test_every_interactive_figure_of_a_chapter_moves(page, book, name):
         expect(live).to_have_class(re.compile("rl-ready"))
         before = live.locator(".rl-wide").inner_html()
         live.locator("input, select").first.focus()
-        page.keyboard.press("End")
-        page.keyboard.press("ArrowLeft")
-        expect(live).not_to_have_attribute("data-paints", "")
-        assert live.locator(".rl-wide").inner_html() != before
+        drawn = []
+        for key in ("End", "Home"):  # one of them may be where it stands
+            page.keyboard.press(key)
+            settle(page)
+            drawn.append(live.locator(".rl-wide").inner_html())
+        assert drawn != [before, before]
 
 
 FAULTS = {
@@ -759,7 +769,7 @@ FAULTS = {
         lambda site: append(site, '<a href="bandits.html#nowhere">x</a>'),
     ),
     "a missing script": (
-        "test_every_interactive_figure_of_a_chapter_moves",
+        "test_every_interactive_figure_of_a_chapter_moves[bandits]",
         lambda site: (site / "_static" / "live.js").unlink(),
     ),
 }
