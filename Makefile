@@ -57,7 +57,8 @@ if ($(2)) > _build/logs/$(1).log 2>&1; then \
 else cat _build/logs/$(1).log; \
   printf '\033[31m%-9s FAILED\033[0m %4ds  see _build/logs/$(1).log\n' $(1) $$(( $$(date +%s) - begin )); exit 1; fi
 endef
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=20
+# One thread a process: two processes share two cores.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=20
 
 test: book  ## all stages: lint, unit, contract, nbval, peers, colab, classroom, site
 	@$(MAKE) --no-print-directory lint unit contract nbval peers colab classroom site
@@ -73,7 +74,7 @@ lint: .venv/.ready
 	@touch $@
 
 unit: .venv/.worlds
-	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py classroom.py site.py) && $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py classroom.py site.py) && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
 
 contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)
