@@ -528,6 +528,17 @@ def silence() -> Iterator[None]:
         yield
 
 
+def quietly(trainer: Any) -> Callable[[], Any]:
+    """Return a function that lets a trainer train without a word, and returns it."""
+
+    def train() -> Any:
+        with silence():
+            trainer.train()
+        return trainer
+
+    return train
+
+
 def trl_settings(steps: int, rows: int, lr: float) -> dict[str, Any]:
     """Return what TRL's trainers need to do the helper's step and nothing besides.
 
@@ -587,12 +598,7 @@ def trl_dpo(
             processing_class=characters(network.vocabulary),
         )
 
-    def train() -> Any:
-        with silence():
-            trainer.train()
-        return trainer
-
-    return train
+    return quietly(trainer)
 
 
 def trl_grpo(
@@ -630,9 +636,4 @@ def trl_grpo(
             processing_class=characters(network.vocabulary),
         )
 
-    def train() -> Any:
-        with silence():
-            trainer.train()
-        return trainer
-
-    return train
+    return quietly(trainer)
