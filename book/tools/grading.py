@@ -148,6 +148,10 @@ def judge(question: dict[str, Any], record: dict[str, Any], seconds: int) -> Ver
 
 # ---------------------------------------------------------------- the sandbox
 
+# Where a submission's folder lies in the sandbox: a mount hides what lies below it
+# outside, so a name that is no folder of anybody's system.
+HOME = "/rlbook-submission"
+
 
 def helper() -> Path:
     """Return the folder of the helper package."""
@@ -184,7 +188,7 @@ def bubblewrap(folder: Path) -> list[str]:
     bound = [part for path in paths for part in ("--ro-bind-try", path, path)]
     flags = "--unshare-all --die-with-parent --new-session --clearenv --cap-drop ALL"
     places = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *bound]
-    own = ["--bind", str(folder), "/work", "--chdir", "/work"]
+    own = ["--bind", str(folder), HOME, "--chdir", HOME]
     return ["bwrap", *flags.split(), *places, *own]
 
 
@@ -200,7 +204,7 @@ def run(task: dict[str, Any], mode: str) -> list[dict[str, Any]]:
         for fonts in Path(matplotlib.get_cachedir()).glob("fontlist*.json"):
             shutil.copy(fonts, folder)
         (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
-        home = "/work" if mode == "bwrap" else str(folder)
+        home = HOME if mode == "bwrap" else str(folder)
         env = {
             "HOME": home,
             "PATH": os.defpath,
