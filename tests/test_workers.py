@@ -63,10 +63,12 @@ def test_a_log_is_resumed_and_a_torn_line_is_done_again(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_an_interrupted_parent_leaves_no_process_behind(tmp_path):
+    # A shell's background jobs ignore SIGINT, and so would the script.
     code = """
-        import time
+        import signal, time
         from rlbook_utils.core import workers
         if __name__ == "__main__":
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             workers.run(divmod, [(1, 1)] * 4)
             print(*(process.pid for process, _ in workers._alive), flush=True)
             try:

@@ -28,8 +28,8 @@ def table(classes: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> A
     )
     return nodes.raw(
         "",
-        f'<table class="table {classes}"><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table>",
+        f'<div class="pst-scrollable-table-container {classes}"><table class="table">'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>",
         format="html",
     )
 
