@@ -74,7 +74,7 @@ lint: .venv/.ready
 	@touch $@
 
 unit: .venv/.worlds
-	$(call stage,unit,$(PYTEST) tests $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py classroom.py site.py) && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules rlbook_utils)
+	$(call stage,unit,$(PYTEST) tests --doctest-modules rlbook_utils $(addprefix --ignore=tests/test_,chapters.py peers.py colab.py classroom.py site.py))
 
 contract: .venv/.ready
 	$(call stage,contract,$(BIN)/python -m pytest -q tests/test_chapters.py)

@@ -1,6 +1,5 @@
 """Bandits against enumeration, plain loops, torch's own Adam and published numbers."""
 
-import doctest
 import itertools
 import math
 import re
@@ -57,10 +56,6 @@ def values_state(counts, totals):
     counts, totals = column(*counts), column(*totals)
     values = totals / counts.clamp(min=1)
     return bandits.ActionValues(counts, totals, values, int(counts.sum()))
-
-
-def test_examples_run():
-    assert doctest.testmod(bandits).failed == 0
 
 
 # The displayed equations of the chapter, evaluated literally

@@ -1,6 +1,5 @@
 """Dynamic programming against linear solves, hand arithmetic and the contraction."""
 
-import doctest
 import math
 import re
 
@@ -61,10 +60,6 @@ def gap(left, right):
 
 def optimality(world, values):
     return world.q_values(values).max(1)
-
-
-def test_examples_run():
-    assert doctest.testmod(bellman).failed == 0
 
 
 # Against the exact solution

@@ -6,12 +6,20 @@ from rlbook_utils.checks import actor_critic as check
 
 
 def test_next_values_by_hand():
-    # Step 1 terminated: 0. Steps 3 and 4 met the clock: 5, and 6 unless it ended too.
+    # Step 1 terminated: 0. Step 3 met the clock: 5. Step 4 goes on: 6, or ended: 0.
     first, second = check.next_values.cases
     alone = check.next_values.oracle(**first)
-    np.testing.assert_allclose(alone, [2, 0, 4, 5, 7])
+    np.testing.assert_allclose(alone, [2, 0, 4, 5, 6])
     both = check.next_values.oracle(**second)
     np.testing.assert_allclose(both, [2, 0, 4, 5, 0])
+
+
+def test_inside_an_episode_the_state_reached_is_the_one_acted_on():
+    for case in check.next_values.cases:
+        goes_on = ~(case["terminated"] | case["truncated"])
+        np.testing.assert_array_equal(
+            case["following"][goes_on], case["final"][goes_on]
+        )
 
 
 def test_n_step_by_hand():

@@ -1,6 +1,5 @@
 """Comparisons of two methods: by hand, against published tables and by simulation."""
 
-import doctest
 import itertools
 import math
 import re
@@ -9,7 +8,6 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from rlbook_utils.core import comparison
 from rlbook_utils.core.comparison import (
     difference,
     probability_of_improvement,
@@ -22,10 +20,6 @@ NAN = float("nan")
 
 def rng(seed=0):
     return np.random.default_rng(seed)
-
-
-def test_examples_run():
-    assert doctest.testmod(comparison).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Scores of responses against enumeration, and the mistakes that must be told apart."""
 
-import doctest
 import re
 
 import numpy as np
@@ -48,10 +47,6 @@ def rows(language, left=True, padding=2):
             ]
         )
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
-
-
-def test_examples_run():
-    assert doctest.testmod(lm).failed == 0
 
 
 @pytest.mark.parametrize("left", [True, False])

@@ -1,6 +1,5 @@
 """Inference and soft control against enumeration, linear solves and closed forms."""
 
-import doctest
 import itertools
 import math
 
@@ -71,10 +70,6 @@ def fork():
     P[:, 1:, 3] = 1.0
     r = np.array([[0, 0], [1, 0], [1, 1], [0, 0]], float)
     return mdp.TabularMDP(P, r, 1.0, start=0, terminal=[3])
-
-
-def test_examples_run():
-    assert doctest.testmod(maxent).failed == 0
 
 
 # Inference

@@ -1,6 +1,5 @@
 """Networks: N nets at once are each net; policies are what they say they are."""
 
-import doctest
 import math
 import re
 
@@ -8,16 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from rlbook_utils.nets import networks
 from rlbook_utils.nets.networks import MLP, ActorCritic, clip_gradients, orthogonal
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def test_examples_run():
-    assert doctest.testmod(networks).failed == 0
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (2, 3, 5), (2, 5, 3)])

@@ -1,7 +1,6 @@
 """Reward models and PPO on responses, against enumeration and hand-made numbers."""
 
 import copy
-import doctest
 import math
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 
 from rlbook_utils import rlhf
 from rlbook_utils.core.kl import exact_kl, token_rewards
-from rlbook_utils.nets import tables
 from rlbook_utils.nets.sampling import sample
 from rlbook_utils.nets.tables import Table
 from rlbook_utils.nets.transformer import GPT
@@ -48,11 +46,6 @@ def every_response(language):
     tokens = torch.cat([heads, language.responses], 1)
     seen = torch.cat([heads > 0, language.mask], 1)
     return tokens, seen
-
-
-@pytest.mark.parametrize("module", [rlhf, tables])
-def test_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 # Tables

@@ -1,6 +1,5 @@
 """Devices, generators, threads and the environment check."""
 
-import doctest
 import importlib.metadata
 import os
 import subprocess
@@ -29,10 +28,6 @@ def bare(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     return monkeypatch
-
-
-def test_examples_run():
-    assert doctest.testmod(runtime).failed == 0
 
 
 def test_import_costs_no_torch_and_no_numpy():

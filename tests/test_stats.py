@@ -1,6 +1,5 @@
 """Bands, interquartile means and moving averages against exact answers."""
 
-import doctest
 import itertools
 import tracemalloc
 
@@ -24,10 +23,6 @@ def rng(seed=0):
 def samples(least=2, dimensions=1):
     shape = st.tuples(*[st.integers(least, 9)] * dimensions)
     return arrays(np.float64, shape, elements=NUMBERS)
-
-
-def test_examples_run():
-    assert doctest.testmod(stats).failed == 0
 
 
 # Bootstrap band

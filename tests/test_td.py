@@ -1,6 +1,5 @@
 """Learners against exact values, plain loops, hand arithmetic and published numbers."""
 
-import doctest
 import math
 import re
 
@@ -74,10 +73,6 @@ def steps_of(episodes, row):
         episodes.rewards[row, :length].tolist(),
         episodes.terminated[row].any(),
     )
-
-
-def test_examples_run():
-    assert doctest.testmod(td).failed == 0
 
 
 # Exact values

@@ -1,6 +1,5 @@
 """The exponential tilt against brute force, both limits, and its errors."""
 
-import doctest
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlbook_utils.core import tilt as module
 from rlbook_utils.core.tilt import (
     frontier,
     objective,
@@ -25,10 +23,6 @@ TEMPERATURES = st.floats(0.05, 20)
 def case(seed, size=6):
     rng = np.random.default_rng(seed)
     return rng.normal(size=size), rng.dirichlet(np.ones(size)), rng
-
-
-def test_examples_run():
-    assert doctest.testmod(module).failed == 0
 
 
 @PLAIN

@@ -1,6 +1,5 @@
 """The enumerable language against hand counts, brute force and the identity of J."""
 
-import doctest
 import itertools
 import re
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from rlbook_utils.core.kl import exact_kl
-from rlbook_utils.worlds import token_mdp
 from rlbook_utils.worlds.token_mdp import (
     Objective,
     TokenMDP,
@@ -28,10 +26,6 @@ def seeded(seed=0):
 
 def some_logits(language, seed=7):
     return torch.randn(*language.shape, generator=seeded(seed), dtype=torch.float64)
-
-
-def test_examples_run():
-    assert doctest.testmod(token_mdp).failed == 0
 
 
 @pytest.mark.parametrize(("V", "T", "prompts", "eos"), KINDS)

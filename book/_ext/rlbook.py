@@ -29,6 +29,7 @@ import rlbook_terms
 import rlbook_theme
 
 VERSION = "1"
+FORMULA = re.compile(r"\$[^$]*\$")
 
 
 def swap_in_text(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -205,10 +206,14 @@ class Quiz(SphinxDirective):
         asked += nodes.inline(text="Check yourself.", classes=["rl-quiz-word"])
         asked += [nodes.Text(" "), *self._inline(question)]
         box += asked
-        for choice in choices:
+        for number, choice in enumerate(choices, start=1):
             kind = "right" if choice.right else "wrong"
             fold = element(f"rl-choice rl-{kind}", "details")
             summary = element("", "summary")
+            # A formula alone gives the fold no name that all screen readers read.
+            if not FORMULA.sub("", choice.text).strip(" ."):
+                name = f"Choice {number}: "
+                summary += nodes.inline(text=name, classes=["visually-hidden"])
             summary += self._inline(choice.text)
             reason = element("rl-reason")
             paragraph = nodes.paragraph()

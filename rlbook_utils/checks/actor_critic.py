@@ -16,7 +16,7 @@ Bools = NDArray[np.bool_]
 _OVER = np.array([False, True, False, False, True])
 _LATE = np.array([False, False, False, True, True])
 _NEXT = {
-    "following": np.array([2.0, 8.0, 4.0, 9.0, 7.0]),
+    "following": np.array([2.0, 8.0, 4.0, 9.0, 6.0]),
     "final": np.array([2.0, 1.0, 4.0, 5.0, 6.0]),
 }
 
