@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 
 import convert
@@ -67,6 +68,32 @@ def test_the_hash_sees_the_function_and_the_modules():
     assert sha("def f(): ...", [stats]) == sha("    def f(): ...\n", [stats])
     assert sha("def f(): ...", [stats]) != sha("def f(): pass", [stats])
     assert sha("def f(): ...", [stats]) != sha("def f(): ...", [])
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('"""New."""\ndef f(x):\n    """Of two\n    lines."""\n    return x\n', True),
+        ('"""Old."""\n\n\ndef f(x):\n    return x\n', True),
+        ('"""Old."""\ndef f(x):\n    "x"; return x\n', False),
+        ('"""Old."""\ndef f(x):\n    return -x\n', False),
+        ('"""Old."""\ndef f(x):\n    return "x"\n', False),
+    ],
+)
+def test_a_module_s_docstrings_do_not_count_but_all_else_does(
+    text, same, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = []
+    for name, source in (
+        ("first_made", '"""Old."""\ndef f(x):\n    """Of it."""\n    return x\n'),
+        ("then_made", text),
+    ):
+        (tmp_path / f"{name}.py").write_text(source)
+        module = importlib.import_module(name)
+        made.append(study_module().code_sha("def g(): ...", [module]))
+        monkeypatch.delitem(sys.modules, name)
+    assert (made[0] == made[1]) == same
 
 
 def made_by(chapter, name):

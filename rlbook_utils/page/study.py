@@ -7,6 +7,7 @@ compares that hash with the code as it stands.
 
 from __future__ import annotations
 
+import ast
 import csv
 import hashlib
 import inspect
@@ -96,6 +97,8 @@ def study(
 def code_sha(source: str, modules: Sequence[ModuleType]) -> str:
     """Hash the function that made a study and the modules that it calls.
 
+    A module's docstrings do not count: they explain, and change no number.
+
     Parameters
     ----------
     source : str
@@ -112,9 +115,21 @@ def code_sha(source: str, modules: Sequence[ModuleType]) -> str:
     >>> len(code_sha("def make(): ...", []))
     16
     """
-    texts = sorted(inspect.getsource(module) for module in modules)
+    texts = sorted(_bare(inspect.getsource(module)) for module in modules)
     parts = [textwrap.dedent(source).strip(), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _bare(text: str) -> str:
+    """Return a source without its docstrings and empty lines."""
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        said = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(said, ast.Constant) and isinstance(said.value, str):
+            first, end = said.lineno - 1, said.end_lineno or said.lineno
+            if not lines[end - 1][said.end_col_offset :].strip():
+                lines[first:end] = [""] * (end - first)
+    return "\n".join(line for line in lines if line.strip())
 
 
 def parse(text: str) -> tuple[dict[str, str], dict[str, NDArray[np.float64]]]:
