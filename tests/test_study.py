@@ -92,7 +92,7 @@ def test_a_module_s_docstrings_do_not_count_but_all_else_does(
         (tmp_path / f"{name}.py").write_text(source)
         module = importlib.import_module(name)
         made.append(study_module().code_sha("def g(): ...", [module]))
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
     assert (made[0] == made[1]) == same
 
 
