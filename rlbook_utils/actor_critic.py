@@ -206,7 +206,9 @@ def online_actor_critic(
     >>> learner.age.tolist()
     [9, 9, 9]
     """
-    _positive(steps=steps, lr=lr, lr_values=lr_values, limit=limit or 1)
+    _positive(
+        steps=steps, lr=lr, lr_values=lr_values, limit=1 if limit is None else limit
+    )
     theta, values = learner.theta.copy(), learner.values.copy()
     state, age = learner.state, learner.age
     rows = np.arange(len(theta))

@@ -167,8 +167,10 @@ def greedy_actions(q_values: ArrayLike, tolerance: float = 1e-9) -> Bools:
 
 def _check(mdp: TabularMDP, stop: _Stop) -> None:
     for name, count in (("sweeps", stop.sweeps), ("every", stop.every)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} is {count}: it must be at least 1")
+        if count is not None and (count < 1 or count != int(count)):
+            raise ValueError(
+                f"{name} is {count}: it must be a whole number, at least 1"
+            )
     if stop.sweeps is not None:
         return
     if mdp.gamma == 1:

@@ -289,6 +289,7 @@ def kto_loss(
             f"{tuple(log_ratios.shape)} into another shape"
         )
     _numbers("log_ratios", log_ratios)
+    _numbers("point", point)
     if not all(0 < w < math.inf for w in weights):
         raise ValueError(f"weights are {weights}: both must be positive and finite")
     above = beta * (log_ratios - point.detach().clamp(min=0))

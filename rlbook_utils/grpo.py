@@ -16,14 +16,14 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rlbook_utils.core.kl import k3
 from rlbook_utils.lm_policy import NORMALIZERS, masked_mean, sft_loss, token_log_probs
-from rlbook_utils.nets.sampling import Samples, sample
+from rlbook_utils.nets.sampling import sample, sample_some
 from rlbook_utils.nets.transformer import GPT
 from rlbook_utils.ppo import clipped_loss
 from rlbook_utils.worlds import tasks
@@ -361,11 +361,11 @@ class Recipe:
             raise ValueError(
                 f"normalizer is {self.normalizer!r}: choose one of {NORMALIZERS}"
             )
-        for name in ("length", "prompts", "clip", "tries", "epochs", "lr"):
+        positive = ["length", "prompts", "clip", "tries", "epochs", "lr", "temperature"]
+        positive += ["clip_high"] if self.clip_high is not None else []
+        for name in positive:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}: must be positive")
         for name in ("beta", "minibatch"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more")
@@ -469,28 +469,28 @@ def _draw(
     recipe: Recipe,
     generator: torch.Generator,
 ) -> Rollout:
-    heads, seen = prompts
-    size = (recipe.prompts,)
-    some = torch.randint(len(heads), size, generator=generator, device=heads.device)
-    some = some.repeat_interleave(recipe.group)
-    drawn: Samples = sample(
-        cast(GPT, policy),
-        heads[some],
-        seen[some],
+    drawn = sample_some(
+        policy,
+        prompts,
+        recipe.prompts,
         recipe.length,
         generator,
+        repeat=recipe.group,
         temperature=recipe.temperature,
         eos=recipe.eos,
-        cached=isinstance(policy, GPT),
     )
     # The sampler knows what it sampled from: no second pass, no second temperature.
-    logp = nn.functional.pad(drawn.logp, (heads.shape[1] - 1, 0))
+    logp = nn.functional.pad(drawn.logp, (prompts[0].shape[1] - 1, 0))
     known = torch.zeros_like(logp)
     if recipe.beta:
         if reference is None:
             raise ValueError(f"beta is {recipe.beta}, and there is no reference")
         known = _scores(reference, *drawn[:3], recipe.temperature).to(logp.dtype)
     scores = reward(drawn.tokens, drawn.mask, drawn.response)
+    if scores.shape != logp.shape[:1]:
+        raise ValueError(
+            f"reward has shape {tuple(scores.shape)}: it must be ({len(logp)},)"
+        )
     paid = scores - recipe.beta * (logp - known).sum(1) if recipe.paid else scores
     gaps = group_advantages(paid.view(-1, recipe.group), recipe.kind).flatten()
     rewards = scores.view(-1, recipe.group)
@@ -592,7 +592,8 @@ def train_grpo(
     Raises
     ------
     ValueError
-        If `updates` is not positive, beta has no reference, or the loss becomes NaN.
+        If `updates` is not positive, beta has no reference, the reward is not one
+        number a response, or the loss becomes NaN.
 
     Notes
     -----

@@ -87,35 +87,6 @@ def boltzmann(
     return tilt(q_values, temperature, reference).probabilities
 
 
-def soft_maximum(
-    q_values: ArrayLike, temperature: float, reference: ArrayLike | None = None
-) -> Array:
-    """Return alpha log sum_a reference(a) exp(Q(s, a)/alpha), weights 1 without one.
-
-    Parameters
-    ----------
-    q_values, temperature, reference
-        As for :func:`boltzmann`.
-
-    Returns
-    -------
-    (...) array
-        Without a reference between max Q and max Q + alpha log A; with one between
-        its mean of Q and max Q.
-
-    Raises
-    ------
-    ValueError
-        As :func:`~rlbook_utils.core.tilt.tilt`.
-
-    Examples
-    --------
-    >>> soft_maximum([0.0, 0.0], 1.0).round(4), soft_maximum([0.0, 0.0], 1.0, [0.5] * 2)
-    (np.float64(0.6931), array(0.))
-    """
-    return tilt(q_values, temperature, reference).value
-
-
 def _reference(mdp: TabularMDP, reference: ArrayLike | None) -> Array | None:
     return None if reference is None else mdp.policy(reference)
 
@@ -242,8 +213,8 @@ def soft_value_iteration(
             f"tolerance is {tolerance}, gamma {mdp.gamma}: no better than {least:.1e} "
             "can be guaranteed. Give a number of sweeps instead"
         )
-    if sweeps is not None and sweeps < 1:
-        raise ValueError(f"sweeps is {sweeps}: it must be at least 1")
+    if sweeps is not None and (sweeps < 1 or sweeps != int(sweeps)):
+        raise ValueError(f"sweeps is {sweeps}: it must be a whole number, at least 1")
     backup, residuals = mdp.backup(), []
     old = np.zeros(mdp.states) if values is None else np.array(values, np.float64)
     if old.shape != (mdp.states,):
@@ -370,7 +341,9 @@ def soft_policy_gradient(
     pi, priced = best.probabilities, 0.0 if bonus else temperature
     q = mdp.q_values(soft_policy_evaluation(mdp, pi, priced, reference))
     weights = _reference(mdp, reference)
-    logs = np.zeros(pi.shape) if weights is None else np.log(weights)
+    # What the reference would do where the world has ended is nobody's concern.
+    ended = mdp.terminal[:, None]
+    logs = np.log(np.where(ended, 1.0, 1.0 if weights is None else weights))
     x = q - temperature * (best.log_probabilities - logs)
     visits = np.where(mdp.terminal, 0.0, mdp.occupancy(pi))[:, None]
     return np.asarray(visits * pi * (x - (pi * x).sum(1, keepdims=True)))

@@ -295,7 +295,7 @@ def improvement_bound(world: TabularMDP, old: ArrayLike, new: ArrayLike) -> Boun
     Raises
     ------
     ValueError
-        If gamma is 1, or a policy is none, or `old` excludes an action of `new`.
+        If gamma is 1, or a policy is none, or `new` excludes an action of `old`.
 
     Notes
     -----

@@ -25,7 +25,7 @@ from torch.nn import functional
 from rlbook_utils.core.kl import token_rewards
 from rlbook_utils.core.returns import generalized_advantage_estimation
 from rlbook_utils.lm_policy import train_sft
-from rlbook_utils.nets.sampling import Samples, sample
+from rlbook_utils.nets.sampling import Samples, sample, sample_some
 from rlbook_utils.nets.transformer import GPT
 from rlbook_utils.ppo import clipped_loss, value_loss
 from rlbook_utils.worlds import tasks
@@ -496,22 +496,17 @@ def roll_out(
     >>> rollout.logp.shape
     torch.Size([3, 2])
     """
-    heads, seen = prompts
-    some = torch.randint(
-        len(heads), (settings.batch,), generator=generator, device=heads.device
-    )
-    drawn = sample(
-        cast(GPT, policy),
-        heads[some],
-        seen[some],
+    drawn = sample_some(
+        policy,
+        prompts,
+        settings.batch,
         settings.length,
         generator,
         temperature=settings.temperature,
         eos=settings.eos,
-        cached=isinstance(policy, GPT),
     )
     tokens, mask, response = drawn.tokens, drawn.mask, drawn.response
-    kept = response[:, heads.shape[1] :]
+    kept = response[:, prompts[0].shape[1] :]
     logp = judge(policy, tokens, mask, kept, settings.temperature).logp
     logp_ref = judge(reference, tokens, mask, kept, settings.temperature).logp
     score = reward(tokens, mask, response)

@@ -327,6 +327,18 @@ def test_a_gaussian_policy_trains_too():
             "seeds is 0",
         ),
         (
+            lambda: ac.online_actor_critic(
+                chain(),
+                ac.start_online(chain(), 1, np.random.default_rng(0)),
+                1,
+                np.random.default_rng(0),
+                lr=0.1,
+                lr_values=0.1,
+                limit=0,
+            ),
+            "limit is 0",
+        ),
+        (
             lambda: ac.train_a2c(control.CARTPOLE, 1, 0, source()),
             "iterations is 0",
         ),

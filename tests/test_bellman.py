@@ -411,6 +411,10 @@ BAD = [
         "policy has shape (1, 3), q_values (1, 2)",
         lambda: bellman.v_from_q([[1, 2]], [[1, 0, 0]]),
     ),
+    (
+        "sweeps is 2.5: it must be a whole number",
+        lambda: bellman.value_iteration(make(), sweeps=2.5),
+    ),
     ("tolerance is -1", lambda: bellman.greedy_actions([[1.0]], tolerance=-1)),
 ]
 

@@ -45,6 +45,8 @@ def test_quantiles_have_closed_forms_and_a_limit():
         assert t_quantile(p, 2) == pytest.approx(two)
     assert t_quantile(0.5, 7) == pytest.approx(0, abs=1e-12)
     assert t_quantile(0.975, 3000) == pytest.approx(1.95996, abs=1e-3)
+    for much in (1e10, 1e12, math.inf):
+        assert t_quantile(0.975, much) == pytest.approx(1.959964, abs=1e-6)
 
 
 @pytest.mark.parametrize("freedom", [1e3, 1e5, 1e6, 1e9])

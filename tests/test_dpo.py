@@ -512,6 +512,12 @@ BAD = [
         ),
         "least -1",
     ),
+    (
+        lambda: dpo.kto_loss(
+            torch.zeros(2), torch.tensor([True, False]), torch.tensor(math.nan), 0.1
+        ),
+        "point has 1 NaN among 1",
+    ),
     (lambda: dpo.win_probability(a_goal(), 0.6), "flip is 0.6"),
     (lambda: dpo.draw_pairs(a_goal(), 0, seeded()), "count is 0"),
     (lambda: dpo.draw_pairs(a_goal(), 1, seeded(), flip=-0.1), "flip is -0.1"),

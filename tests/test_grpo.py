@@ -98,6 +98,7 @@ def test_one_group_of_many_rewards_is_not_many_groups_of_one():
         (lambda: Recipe(0), "length is 0"),
         (lambda: Recipe(4, lr=-1.0), "lr is -1.0"),
         (lambda: Recipe(4, clip=0.0), "clip is 0.0"),
+        (lambda: Recipe(4, clip_high=0.0), "clip_high is 0.0"),
         (lambda: Recipe(4, beta=-0.1), "beta is -0.1"),
         (lambda: Recipe(4, temperature=0.0), "temperature is 0.0"),
         (lambda: Recipe(4, normalizer="batch"), "normalizer is 'batch'"),
@@ -509,6 +510,21 @@ def test_several_epochs_leave_the_interval():
     made = grpo.train_grpo(policy, first_token_is(1), ONE, 1, recipe, seeded())
     assert 0 < made[0].clip_fraction < 1
     assert made[0].surprise == pytest.approx(math.log(4))
+
+
+def test_a_column_of_rewards_is_refused():
+    # It would broadcast: every advantage would be about the first response.
+    for paid in (True, False):
+        recipe = Recipe(2, 4, 8, kind="others", paid=paid)
+        with pytest.raises(ValueError, match=re.escape("reward has shape (32, 1)")):
+            grpo.train_grpo(
+                Table(4, 2, 1),
+                lambda *drawn: first_token_is(1)(*drawn)[:, None],
+                ONE,
+                1,
+                recipe,
+                seeded(),
+            )
 
 
 def test_bad_training_is_refused():

@@ -366,7 +366,15 @@ def test_nan_outside_the_mask_reaches_neither_value_nor_gradient():
         ),
         (
             lambda z: kl.policy_loss(z, z, z[:, 0], EVERY, 0.1, estimator="k3"),
-            "estimator is 'k3', ratio False: k1 alone is paid",
+            "estimator is 'k3', ratio False, level 'sequence': k1 alone is paid",
+        ),
+        (
+            lambda z: kl.policy_loss(z, z, z[:, 0], EVERY, 0.1, level="word"),
+            "level 'word'",
+        ),
+        (
+            lambda z: kl.policy_loss(z, z, z[:, :1], EVERY, 0.1, where="loss"),
+            "reward has shape (2, 1)",
         ),
         (lambda z: kl.exact_kl(z, z[:, :2]), "log_p has shape"),
         (lambda z: kl.exact_kl(z, z), "not normalized"),

@@ -253,7 +253,7 @@ def test_the_soft_optimum_is_a_fixed_point_and_its_policys_value(seed, alpha):
     world = make(seed)
     for reference in (None, some_policy(world)):
         soft = maxent.soft_value_iteration(world, alpha, reference, tolerance=1e-9)
-        again = maxent.soft_maximum(world.q_values(soft.values), alpha, reference)
+        again = tilt(world.q_values(soft.values), alpha, reference).value
         assert np.abs(again - soft.values).max() < 1e-9
         value = maxent.soft_policy_evaluation(world, soft.policy, alpha, reference)
         assert np.abs(value - soft.values).max() <= 2 * soft.bound <= 2e-9
@@ -499,6 +499,16 @@ U = np.full((6, 3), 1 / 3)
 FIRST = np.zeros(6, int)
 
 
+def test_what_the_reference_would_do_at_the_end_is_nobody_s_concern():
+    world, logits = ending(), np.zeros((4, 2))
+    uniform = np.full((4, 2), 0.5)
+    decided = np.where(world.terminal[:, None], [1.0, 0.0], uniform)
+    np.testing.assert_array_equal(
+        maxent.soft_policy_gradient(world, logits, 0.3, decided),
+        maxent.soft_policy_gradient(world, logits, 0.3, uniform),
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -506,6 +516,7 @@ FIRST = np.zeros(6, int)
         (lambda: maxent.soft_value_iteration(W, 1.0, tolerance=1e-30), "1e-30"),
         (lambda: maxent.soft_value_iteration(ending(), 1.0), "gamma 1.0"),
         (lambda: maxent.soft_value_iteration(W, 1.0, sweeps=0), "sweeps is 0"),
+        (lambda: maxent.soft_value_iteration(W, 1.0, sweeps=2.5), "sweeps is 2.5"),
         (
             lambda: maxent.soft_value_iteration(W, 1.0, values=[0.0]),
             r"\(1,\): it must be \(6,\)",

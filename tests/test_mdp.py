@@ -561,6 +561,10 @@ BAD = [
         "states is 3, actions 1, successors 4",
         lambda: mdp.random_mdp(3, 1, seeded(), successors=4),
     ),
+    (
+        "terminal has shape (3,): it must be (2,)",
+        lambda: build(terminal=[False, False, False]),
+    ),
     ("size is 5: it must be 4 or 8", lambda: grids.frozen_lake(5)),
 ]
 

@@ -35,6 +35,7 @@ from nbgrader.api import Gradebook, MissingEntry
 AT_ONCE = 2
 LARGEST = 20 << 20
 COLUMNS = ("student", "assignment", "question", "points", "possible", "message")
+HAND_IN = re.compile(r"(?:_late)?(_\d+)_\d+$", re.I)
 
 
 class Submission(NamedTuple):
@@ -63,7 +64,9 @@ def find(folder: Path) -> list[Submission]:
     """Find the submissions: `student/name.ipynb`, or `student_..._name.ipynb`.
 
     The file's name ends in the assignment's, perhaps with a number that a browser or
-    a learning platform has put behind it. The newest of several counts.
+    a learning platform has put behind it. Of Canvas's two numbers the first is the
+    student's; the second, and the word "late", differ from one hand-in to the next.
+    The newest of several counts.
     """
     known = sorted(path.stem for path in (course.BUILT / "graded").glob("*.json"))
     if not known:
@@ -76,7 +79,8 @@ def find(folder: Path) -> list[Submission]:
     for path in sorted(folder.rglob("*.ipynb"), key=lambda p: p.stat().st_mtime):
         match = pattern.fullmatch(path.name)
         inner = path.relative_to(folder).parts
-        who = inner[0] if len(inner) > 1 else match[1] if match else ""
+        flat = HAND_IN.sub(r"\1", match[1]) if match else ""
+        who = inner[0] if len(inner) > 1 else flat
         student = re.sub(r"[^A-Za-z0-9.@-]+", "-", who).strip("-.")
         if match and student:
             name = match[2].lower()
@@ -270,6 +274,15 @@ def grade_all(submissions: list[Submission], again: str) -> list[Row]:
     return sorted(lines, key=lambda row: row[:2])
 
 
+def beside(path: Path, assignment: str) -> list[Row]:
+    """Read the rows of other assignments from the grades, if there are any."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        kept = [Row(*row.values()) for row in csv.DictReader(file)]
+    return [row for row in kept if row.assignment != assignment]
+
+
 def write_csv(path: Path, lines: list[Row]) -> None:
     """Write the grades in one step."""
     half = path.with_suffix(".half")
@@ -297,8 +310,9 @@ def main() -> int:
                     f"QUESTION is {assignment}/{again}: known are {', '.join(asked)}"
                 )
             found = [one for one in found if one.assignment == assignment]
-        lines = grade_all(found, again)
-        write_csv(course.GRADES / "grades.csv", lines)
+        lines, path = grade_all(found, again), course.GRADES / "grades.csv"
+        kept = beside(path, assignment) if assignment else []
+        write_csv(path, sorted(kept + lines, key=lambda row: row[:2]))
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

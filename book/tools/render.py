@@ -2,7 +2,7 @@
 
 Reads the whole tree. Writes `_build/html` and nothing else, except with
 --repository: then it sets the addresses in `_config.yml`, CITATION.cff,
-CONTRIBUTING.md and the page on teaching.
+CONTRIBUTING.md and the pages on reading and on teaching.
 With --serve it serves the site on this machine and renders again on change.
 """
 
@@ -22,7 +22,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-ADDRESSED = ("_config.yml", "CITATION.cff", "CONTRIBUTING.md", "book/teaching.md")
+ADDRESSED = (
+    "_config.yml",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "book/how-to-read.md",
+    "book/teaching.md",
+)
 WATCHED = ("book", "chapters", "rlbook_utils", "_config.yml", "_toc.yml")
 
 

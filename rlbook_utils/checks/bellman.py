@@ -102,7 +102,7 @@ optimal_backup = Checker(
         Mistake(_over_states, "You took the maximum over states: it is over actions."),
     ],
 )
-"""One sweep of value iteration (S,), from the same inputs as `q_from_v`."""
+"""One sweep of value iteration (S,), from `values` (S,), `P`, `r` and `gamma`."""
 
 
 def _stopping_residual(gamma: float, error: float) -> float:

@@ -61,6 +61,8 @@ def t_quantile(p: float, freedom: float) -> float:
         raise ValueError(f"p is {p}: it must lie strictly between 0 and 1")
     if not freedom >= 1:
         raise ValueError(f"freedom is {freedom}: it must be at least 1")
+    if freedom > 1e9:  # cos(u) would lose its digits; both agree to eight of them
+        return NormalDist().inv_cdf(p)
 
     def inside(angle: float) -> float:
         """Integrate cos(u)^(freedom - 1) from 0 to an angle."""

@@ -178,6 +178,11 @@ def kl_penalty(
     return estimate.sum(1)
 
 
+def _one_each(reward: Tensor, mask: Tensor) -> None:
+    if reward.shape != mask.shape[:1]:
+        raise ValueError(f"reward has shape {tuple(reward.shape)}, mask {mask.shape}")
+
+
 def token_rewards(
     reward: Tensor, logp: Tensor, logp_ref: Tensor, mask: Tensor, beta: float
 ) -> Tensor:
@@ -214,8 +219,7 @@ def token_rewards(
     """
     _same(logp=logp, logp_ref=logp_ref, mask=mask)
     _beta(beta)
-    if reward.shape != mask.shape[:1]:
-        raise ValueError(f"reward has shape {tuple(reward.shape)}, mask {mask.shape}")
+    _one_each(reward, mask)
     paid = (beta * (logp_ref - logp)).detach().masked_fill(~mask, 0.0)
     last = mask.long().cumsum(1).argmax(1, True)
     return paid.scatter_add(1, last, reward.detach()[:, None].to(paid.dtype))
@@ -275,12 +279,16 @@ def policy_loss(
         raise ValueError(f"where is {where!r}: it must be 'reward' or 'loss'")
     if where == "loss":
         _beta(beta)
+        _one_each(reward, mask)
         penalty = kl_penalty(
             logp, logp_ref, mask, estimator=estimator, level=level, ratio=ratio
         )
         return beta * penalty - reward.detach() * logp.masked_fill(~mask, 0.0).sum(1)
-    if estimator != "k1" or ratio:
-        raise ValueError(f"estimator is {estimator!r}, ratio {ratio}: k1 alone is paid")
+    if estimator != "k1" or ratio or level not in LEVELS:
+        raise ValueError(
+            f"estimator is {estimator!r}, ratio {ratio}, level {level!r}: k1 alone is "
+            f"paid, and level is one of {LEVELS}"
+        )
     paid = token_rewards(reward, logp, logp_ref, mask, beta)
     to_go = paid.flip(1).cumsum(1).flip(1)
     return -(to_go * logp.masked_fill(~mask, 0.0)).sum(1)

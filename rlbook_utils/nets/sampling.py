@@ -8,10 +8,10 @@ cache.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rlbook_utils.nets.transformer import GPT, Cache
@@ -137,3 +137,64 @@ def _draw(logits: Tensor, luck: Tensor, temperature: float) -> tuple[Tensor, Ten
     chosen = torch.searchsorted(mass, luck * mass[:, -1:], right=True)
     chosen = chosen.clamp(max=logits.shape[-1] - 1)
     return chosen[:, 0], logs.gather(1, chosen)[:, 0]
+
+
+def sample_some(
+    policy: nn.Module,
+    prompts: tuple[Tensor, Tensor],
+    number: int,
+    count: int,
+    generator: torch.Generator,
+    *,
+    repeat: int = 1,
+    temperature: float = 1.0,
+    eos: int | None = None,
+) -> Samples:
+    """Draw prompts with replacement, and responses to each of them.
+
+    Parameters
+    ----------
+    policy : Module
+        A GPT, or a table of its kind.
+    prompts : pair of (R, P) Tensor
+        Tokens and mask of the prompts to choose from.
+    number : int
+        Prompts to draw.
+    count, generator, temperature, eos
+        As for :func:`sample`.
+    repeat : int
+        Responses to each prompt; they stand in a row.
+
+    Returns
+    -------
+    Samples
+        B = number repeat.
+
+    Raises
+    ------
+    ValueError
+        As :func:`sample`.
+
+    Examples
+    --------
+    >>> from rlbook_utils.nets.tables import Table
+    >>> heads = torch.tensor([[4], [4]])
+    >>> some = sample_some(Table(4, 2, 2), (heads, heads > 0), 3, 2,
+    ...     torch.Generator().manual_seed(0), repeat=5)
+    >>> some.tokens.shape
+    torch.Size([15, 3])
+    """
+    heads, mask = prompts
+    some = torch.randint(
+        len(heads), (number,), generator=generator, device=heads.device
+    ).repeat_interleave(repeat)
+    return sample(
+        cast(GPT, policy),
+        heads[some],
+        mask[some],
+        count,
+        generator,
+        temperature=temperature,
+        eos=eos,
+        cached=isinstance(policy, GPT),
+    )

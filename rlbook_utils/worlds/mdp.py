@@ -140,6 +140,8 @@ def _mask(terminal: ArrayLike, states: int) -> Bools:
     chosen = np.asarray(terminal)
     if chosen.dtype == np.bool_ and chosen.shape == (states,):
         return chosen.copy()
+    if chosen.dtype == np.bool_:
+        raise ValueError(f"terminal has shape {chosen.shape}: it must be ({states},)")
     mask = np.zeros(states, dtype=np.bool_)
     for state in chosen.ravel():
         if not 0 <= state < states or state != int(state):
