@@ -116,20 +116,18 @@ def code_sha(source: str, modules: Sequence[ModuleType]) -> str:
     16
     """
     texts = sorted(_bare(inspect.getsource(module)) for module in modules)
-    parts = [textwrap.dedent(source).strip(), *texts]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    joined = "\0".join([textwrap.dedent(source).strip(), *texts])
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
 def _bare(text: str) -> str:
-    """Return a source without its docstrings and empty lines."""
+    """Return a source without its empty lines and docstrings, which have their own."""
     lines = text.split("\n")
     for node in ast.walk(ast.parse(text)):
-        said = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(said, ast.Constant) and isinstance(said.value, str):
-            first, end = said.lineno - 1, said.end_lineno or said.lineno
-            if not lines[end - 1][said.end_col_offset :].strip():
-                lines[first:end] = [""] * (end - first)
-    return "\n".join(line for line in lines if line.strip())
+        match node:
+            case ast.Expr(ast.Constant(str()), lineno=first, end_lineno=end):
+                lines[first - 1 : end] = [""] * len(lines[first - 1 : end])
+    return "\n".join(filter(str.strip, lines))
 
 
 def parse(text: str) -> tuple[dict[str, str], dict[str, NDArray[np.float64]]]:
@@ -167,8 +165,6 @@ def _written(name: str, head: Mapping[str, str], columns: Columns) -> str:
             raise ValueError(f"study {name!r}: column {key!r} is not finite")
     out = io.StringIO()
     out.writelines(f"# {key}: {value}\n" for key, value in head.items())
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(arrays)
-    rows = zip(*arrays.values(), strict=True)
-    writer.writerows([f"{x:.8g}" for x in row] for row in rows)
+    out.write(",".join(arrays) + "\n")
+    np.savetxt(out, np.transpose([*arrays.values()]), "%.8g", ",")
     return out.getvalue()
