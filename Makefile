@@ -4,7 +4,6 @@ BIN := .venv/bin
 NB := $(BIN)/python book/tools/notebooks.py
 SITE := _build/html
 export ONLY FORCE FULL REAL DEVICE THEME SUBMISSIONS QUESTION UNSAFE
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help book serve notebooks real figures repo bench clean test check lint unit contract nbval peers colab classroom assignments grade site site-stage
 
