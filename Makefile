@@ -99,7 +99,7 @@ site: .venv/.ready
 	else echo "site: skipped: install the package chromium to run it"; fi
 
 site-stage: .venv/.browser
-	$(call stage,site,$(BIN)/python book/tools/render.py && $(BIN)/python -m pytest -q tests/test_site.py)
+	$(call stage,site,$(BIN)/python book/tools/render.py && $(BIN)/python -m pytest -q -n 2 tests/test_site.py)
 
 .venv-bench/.ready: .venv/.ready
 	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench

@@ -391,12 +391,13 @@ def visit(page, address, width=1400, theme="light"):
     page.wait_for_load_state("networkidle")
 
 
-def axe_finds(page):
+def axe_finds(page, **options):
     """List axe's violations; the page has logged no error until then."""
     page.wait_for_timeout(300)
     assert page.problems == []
-    found = Axe().run(page).response["violations"]
-    page.problems.clear()  # axe itself asks for imported style sheets in a wrong place
+    # Preloading would ask for imported style sheets in a wrong place.
+    options |= {"resultTypes": ["violations"], "preload": False}
+    found = Axe().run(page, options=options).response["violations"]
     return [
         (v["id"], v["impact"], [node["target"] for node in v["nodes"]][:3])
         for v in found
@@ -434,14 +435,17 @@ def test_a_page_asks_no_other_host_logs_no_error_and_can_be_read_by_all(
 
 # The reference and its index: axe takes minutes there. Of the reference a part is read.
 LONG = ("book/api.html", "genindex.html")
+# All colors stand on the pages above; to look for them takes half of axe's time.
+COLORS_ARE_KNOWN = {"color-contrast": {"enabled": False}}
 
 
-def test_so_can_every_other_page(page, book):
+@pytest.mark.parametrize("part", range(6))
+def test_so_can_every_other_page(page, book, part):
     names = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
     names = [name for name in names if not name.startswith("_static/")]
     assert len(names) > 25
     watch(page, book)
-    for name in names:
+    for name in names[part::6]:
         visit(page, f"{book}/{name}", 320)
         wide = [w for w in (320, 768, 1400, 390) if scrolls_sideways(page, w)]
         if name in LONG:
@@ -449,7 +453,8 @@ def test_so_can_every_other_page(page, book):
                 "document.querySelectorAll('section section section:nth-of-type(n+3),"
                 " .indextable:not(:first-of-type)').forEach(e => e.remove())"
             )
-        assert (name, wide, axe_finds(page)) == (name, [], [])
+        found = axe_finds(page, rules=COLORS_ARE_KNOWN)
+        assert (name, wide, found) == (name, [], [])
 
 
 @each_page

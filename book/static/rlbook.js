@@ -20,7 +20,7 @@
   if (window.MathJax) {
     html.classList.add("rl-wait");
     MathJax.startup = { pageReady: function () { return MathJax.startup.defaultPageReady().then(show, show); } };
-    setTimeout(show, 3000);
+    setTimeout(show, 6000);
   }
 
   // A strip is folded on a phone before it is painted: later, the text would jump.
