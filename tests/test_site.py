@@ -442,7 +442,8 @@ COLORS_ARE_KNOWN = {"color-contrast": {"enabled": False}}
 @pytest.mark.parametrize("part", range(6))
 def test_so_can_every_other_page(page, book, part):
     names = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
-    names = [name for name in names if not name.startswith("_static/")]
+    # The index leads on to the cover at once.
+    names = [n for n in names if not n.startswith("_static/") and n != "index.html"]
     assert len(names) > 25
     watch(page, book)
     for name in names[part::6]:

@@ -58,7 +58,13 @@ def render() -> int:
         for page in missing:
             print(f"error: the page {page} of _toc.yml was not built", file=sys.stderr)
         return 1
-    print(f"the site is at {(SITE / 'index.html').relative_to(ROOT)}")
+    index = SITE / "index.html"
+    # It leads to the cover at once; without an icon a browser looks for one in vain.
+    icon = '<link rel="icon" href="_static/favicon.svg"/>\n'
+    text = index.read_text(encoding="utf-8")
+    if icon not in text:
+        index.write_text(icon + text, encoding="utf-8")
+    print(f"the site is at {index.relative_to(ROOT)}")
     return 0
 
 
